@@ -1,0 +1,154 @@
+"""The memory tier's arena: hash index, LRU lists and allocator in one shared mapping (DESIGN §5).
+
+The mapping is anonymous and shared: made once, before any fork, used by every process at once. A shard's lock is a
+robust process-shared mutex: whoever locks after a process died inside empties that shard and goes on. The byte
+budget is a hard bound and covers index, headers, bodies and slack. Times are seconds since the epoch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+def hash_key(secret: bytes, data: bytes) -> bytes:
+    """128-bit keyed hash of a cache key (SipHash-1-3, 128-bit output), `secret` = 16 octets drawn per boot."""
+
+def hash_tag(data: bytes) -> int:
+    """64-bit hash of a purge tag, the same on every node and boot (SipHash-2-4 under a fixed, public key). Never 0."""
+
+@final
+class Entry:
+    """One stored object as found by `get` or `peek`: a snapshot, safe to use after the arena has moved on.
+
+    Small bodies are copied out; a large one is pinned in place and must be released (`close`, or when collected).
+    """
+
+    key: bytes
+    head: bytes
+    """Opaque to the arena; by convention the response head's octets as sent to clients, less the empty line."""
+    meta: bytes
+    """Opaque to the arena."""
+    body_size: int
+    born_at: float
+    """What Age counts from: response time less corrected initial age."""
+    fresh_until: float
+    stale_until: float
+    """The last moment at which it may be used stale for any reason; 0 for never."""
+    flags: int
+    status: int
+    fill_seq: int
+    soft_purged: bool
+    """A soft purge applies to it: stale from that moment on."""
+    generation: int
+    """Changes with every put under this key: what `freshen` and `remove` compare."""
+    def tags(self) -> list[int]: ...
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` octets of the body from `offset`; b"" at or past its end."""
+    def close(self) -> None: ...
+
+@final
+class Arena:
+    def __init__(
+        self,
+        size: int,
+        *,
+        max_object: int = 1 << 20,
+        shards: int = 0,
+        purge_slots: int = 0,
+        counters: int = 1024,
+        processes: int = 64,
+    ) -> None:
+        """Map `size` octets. `shards` and `purge_slots` 0: chosen from `size`. ValueError, saying what the least
+        is, where `size` cannot hold its own index and eight of the largest objects a shard."""
+
+    size: int
+    shards: int
+    max_object: int
+
+    def attach(self, slot: int) -> None:
+        """Say which process slot (0 ≤ slot < processes) this process's pins are held in. Once, after fork."""
+
+    def release_slot(self, slot: int) -> None:
+        """Drop all pins of a dead process."""
+
+    # --- objects ---
+    def get(self, key: bytes) -> Entry | None:
+        """The valid entry, made most recently used. A hard-purged entry is removed and counts as absent."""
+
+    def peek(self, key: bytes) -> Entry | None:
+        """As `get`, but changes neither recency nor counters."""
+
+    def put(
+        self,
+        key: bytes,
+        head: bytes,
+        meta: bytes,
+        body: Sequence[bytes],
+        *,
+        born_at: float,
+        fresh_until: float,
+        stale_until: float,
+        flags: int,
+        status: int,
+        fill_seq: int,
+        tags: Sequence[int],
+    ) -> bool:
+        """Store, replacing what was there; evicts from the least recently used end until it fits.
+
+        False, and nothing is stored, when it is larger than `max_object` or a purge newer than `fill_seq` covers one
+        of its tags (what was there stays, if valid).
+        """
+
+    def freshen(
+        self,
+        key: bytes,
+        generation: int,
+        head: bytes,
+        meta: bytes,
+        *,
+        born_at: float,
+        fresh_until: float,
+        stale_until: float,
+        flags: int,
+        status: int,
+        fill_seq: int,
+        tags: Sequence[int],
+    ) -> bool:
+        """New head and numbers, same body, if the entry is still that generation (RFC 9111 §4.3.4)."""
+
+    def remove(self, key: bytes, generation: int = 0) -> bool:
+        """Remove the entry (only that generation, where one is given). True if it was there."""
+
+    def __len__(self) -> int: ...
+
+    # --- purges (DESIGN §7) ---
+    def sequence(self) -> int:
+        """The last sequence number applied here: what a fill must carry as `fill_seq`."""
+
+    def apply_purge(self, sequence: int, tags: Sequence[int], *, soft: bool) -> None:
+        """Apply one purge to all processes at once. O(len(tags)). Numbers not above `sequence()` change nothing twice."""
+
+    def raise_floor(self, sequence: int, *, soft: bool) -> None:
+        """Everything filled at or before `sequence` is purged: purge-all, and after a gap in the log."""
+
+    def purged(self, fill_seq: int, tags: Sequence[int]) -> int:
+        """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena."""
+
+    # --- shared counters ---
+    def add(self, counter: int, amount: int = 1) -> None: ...
+    def counter(self, counter: int) -> int: ...
+
+    # --- figures ---
+    def stats(self) -> dict[str, int]:
+        """objects, bytes_used, bytes_body, bytes_slack, size, evictions, inserts, hits, misses, purged, recovered
+        (shards emptied after a death), pins."""
+
+    def check(self) -> None:
+        """Walk every structure; AssertionError names what is inconsistent. For tests; O(objects)."""
+
+FLAG_VARY_MARKER: Final[int]
+FLAG_HIT_FOR_PASS: Final[int]
+FLAG_HAS_VARY: Final[int]
+FLAG_MUST_REVALIDATE: Final[int]
+FLAG_NO_CACHE: Final[int]
+FLAG_PARTIAL: Final[int]
+OVERHEAD: Final[int]
+"""Octets an object costs beyond head, meta, body, tags and chunk slack: entry header and its share of the index."""

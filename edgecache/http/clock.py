@@ -1,0 +1,8 @@
+"""The wall clock. The only place that reads it: everything below an event takes `now` as an argument."""
+
+import time
+
+
+def wall_clock() -> float:
+    """Seconds since the Unix epoch."""
+    return time.time()  # noqa: TID251 - this is the clock module the ban points to
