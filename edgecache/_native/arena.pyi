@@ -5,7 +5,7 @@ robust process-shared mutex: whoever locks after a process died inside empties t
 budget is a hard bound and covers index, headers, bodies and slack. Times are seconds since the epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, final
 
 def hash_key(secret: bytes, data: bytes) -> bytes:

@@ -118,14 +118,10 @@ class ResponseDecoder:
 
     def take_rest(self) -> bytes: ...
 
-def encode_request_head(
-    method: str, target: str, lines: list[tuple[str, str]] | tuple[tuple[str, str], ...]
-) -> bytes:
+def encode_request_head(method: str, target: str, lines: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> bytes:
     """The wire form of a head. Raises ValueError for a name, value, method or target that would break framing."""
 
-def encode_response_head(
-    status: int, reason: str, lines: list[tuple[str, str]] | tuple[tuple[str, str], ...]
-) -> bytes:
+def encode_response_head(status: int, reason: str, lines: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> bytes:
     """The same for a response; HTTP/1.1, with the empty line at the end."""
 
 def encode_chunk(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """What can go wrong with a message, each error with the status it becomes (converted once, at the listener).
 
-`HttpError` is the package's root. `detail` is one line of plain text for the client and the log; `token` is the
+`HttpError` is the package's root. `detail` is one line of plain text for the client and the log; `code` is the
 word of it in `Cache-Status; detail=` and in metrics.
 """
 
@@ -10,10 +10,10 @@ class HttpError(Exception):
 
     status: int = 500
 
-    def __init__(self, detail: str, *, status: int | None = None, token: str = "error") -> None:
+    def __init__(self, detail: str, *, status: int | None = None, code: str = "error") -> None:
         super().__init__(detail)
         self.detail = detail
-        self.token = token
+        self.code = code
         if status is not None:
             self.status = status
 
