@@ -124,7 +124,7 @@ class Arena:
         """The last sequence number applied here: what a fill must carry as `fill_seq`."""
 
     def apply_purge(self, sequence: int, tags: Sequence[int], *, soft: bool) -> None:
-        """Apply one purge to all processes at once. O(len(tags)). Numbers not above `sequence()` change nothing twice."""
+        """Apply one purge to all processes at once; O(len(tags)). Applying one again changes nothing."""
 
     def raise_floor(self, sequence: int, *, soft: bool) -> None:
         """Everything filled at or before `sequence` is purged: purge-all, and after a gap in the log."""
