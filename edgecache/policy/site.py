@@ -1,0 +1,63 @@
+"""What an operator may decide about caching, one object per site: the policy's only view of the configuration."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class QueryMode(StrEnum):
+    """What of the query is in the cache key (beyond what RFC 3986 calls equivalent)."""
+
+    ALL = "all"
+    DROP = "drop"
+    """All parameters but those whose names match `names`."""
+    KEEP = "keep"
+    """Only the parameters whose names match `names`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRecipe:
+    mode: QueryMode = QueryMode.ALL
+    names: tuple[str, ...] = ()
+    """Exact names, or prefixes written with a trailing "*"."""
+    sort: bool = False
+    """Order parameters by name (stable for repeated ones)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SitePolicy:
+    """Defaults: all that RFC 9111 lets a shared cache do for the hit ratio, nothing it forbids. Durations in seconds."""
+
+    name: str = "default"
+    cache_status_name: str = "edgecache"
+    """The member name in Cache-Status (RFC 9211 §2)."""
+    cache_status_key: bool = False
+    """Show the cache key in Cache-Status."""
+    target_fields: tuple[str, ...] = ("cdn-cache-control",)
+    """Targeted fields honoured, most specific first, lower case (RFC 9213)."""
+    override_ttl_s: float | None = None
+    """The site's own freshness lifetime: before anything the origin says."""
+    heuristic_fraction: float = 0.1
+    heuristic_cap_s: float = 86_400.0
+    heuristics: bool = True
+    stale_while_revalidate_s: float = 0.0
+    """Where the response does not say itself."""
+    stale_if_error_s: float = 0.0
+    """The same, for a failing origin."""
+    store_set_cookie: bool = False
+    """Store responses with Set-Cookie as if it were not there. Off: only with explicit permission for shared caches."""
+    honour_request_directives: bool = True
+    """Obey Cache-Control of requests (RFC 9111 §5.2.1) and Pragma."""
+    hit_for_pass_s: float = 120.0
+    query: QueryRecipe = field(default_factory=QueryRecipe)
+    no_vary_search: bool = False
+    max_vary_fields: int = 16
+    max_ranges: int = 16
+    max_object_bytes: int = 1 << 20
+    """Larger responses are not stored in memory."""
+    compress_types: tuple[str, ...] = ()
+    """Media types that the edge compresses at fill time; empty: it does not."""
+    compress_min_bytes: int = 1024
+    early_hints: bool = False
+    """Replay preload links of a stored response as 103."""
+    max_tag_bytes: int = 16_384
+    """Octets of surrogate keys per response; with more it is not stored."""
