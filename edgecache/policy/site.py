@@ -25,7 +25,7 @@ class QueryRecipe:
 
 @dataclass(frozen=True, slots=True)
 class SitePolicy:
-    """Defaults: all that RFC 9111 lets a shared cache do for the hit ratio, nothing it forbids. Durations in seconds."""
+    """Defaults: all that RFC 9111 lets a shared cache do for the hit ratio, nothing it forbids. Times in seconds."""
 
     name: str = "default"
     cache_status_name: str = "edgecache"

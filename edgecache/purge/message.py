@@ -1,0 +1,67 @@
+"""What a purge says: the order somebody gives, and the numbered message that the log makes of it (DESIGN §7)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class PurgeKind(StrEnum):
+    HARD = "hard"
+    """What is purged is gone."""
+    SOFT = "soft"
+    """What is purged is stale from that moment: usable only where stale responses are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeOrder:
+    """A purge as asked for, applied as one atomic step."""
+
+    urls: tuple[str, ...] = ()
+    """Absolute URLs: every variant of each."""
+    keys: tuple[str, ...] = ()
+    """Surrogate keys, compared octet for octet."""
+    hosts: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    """`[scheme://]host[:port]/path/`: everything at or below the path, cut at segment boundaries."""
+    everything: bool = False
+    site: str | None = None
+    """The site whose keys (or whose everything) are meant; None: all sites."""
+    kind: PurgeKind = PurgeKind.HARD
+    source: str = "admin"
+    """Who asked, for the audit record; never a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeMessage:
+    """An order with its number: what is logged, broadcast and applied."""
+
+    sequence: int
+    time: float
+    kind: PurgeKind
+    tags: tuple[int, ...]
+    everything: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeReceipt:
+    """What one edge says of one purge."""
+
+    edge: str
+    applied: bool
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReceipt:
+    sequence: int
+    edges: tuple[EdgeReceipt, ...]
+
+
+class PurgeError(Exception):
+    """An order that cannot be carried out; `path` names the part of it that is wrong."""
+
+    def __init__(self, detail: str, *, path: str = "", status: int = 400) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.path = path
+        self.status = status
