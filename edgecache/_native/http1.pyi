@@ -14,6 +14,7 @@ class FramingError(Exception):
     """For requests the status to answer (400, 413, 414, 417, 431, 501, 505); for responses always 502."""
     detail: str
     """One line that names what is wrong and the section, with no octet of the peer's in it."""
+    def __init__(self, status: int, detail: str) -> None: ...
 
 @final
 class Limits:
@@ -71,6 +72,7 @@ class End:
 
     trailers: list[tuple[str, str]]
 
+@final
 class RequestDecoder:
     """Reads requests, one after another. Pull: `feed` what arrived, then `next` until it returns None."""
 
@@ -97,6 +99,7 @@ class RequestDecoder:
     def take_rest(self) -> bytes:
         """All that is buffered, given up as raw octets: for tunnels (Upgrade, CONNECT)."""
 
+@final
 class ResponseDecoder:
     """Reads the responses of one origin connection. `begin` says which request the next one answers."""
 

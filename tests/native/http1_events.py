@@ -1,0 +1,127 @@
+"""How the tests of the codec feed it: whole, in pieces, octet by octet; and what they compare: plain values."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from edgecache._native.http1 import (
+    End,
+    FramingError,
+    Limits,
+    RequestDecoder,
+    RequestHead,
+    ResponseDecoder,
+    ResponseHead,
+)
+
+Event = tuple[Any, ...]
+LIMITS = Limits()
+
+
+def plain(event: RequestHead | ResponseHead | bytes | End) -> Event:
+    match event:
+        case RequestHead():
+            return (
+                "request",
+                event.method,
+                event.target,
+                event.version,
+                tuple(event.lines),
+                event.host,
+                event.scheme,
+                event.path,
+                event.content_length,
+                event.keep_alive,
+                event.expect_continue,
+                event.upgrade,
+            )
+        case ResponseHead():
+            return (
+                "response",
+                event.status,
+                event.reason,
+                event.version,
+                tuple(event.lines),
+                event.content_length,
+                event.chunked,
+                event.keep_alive,
+            )
+        case bytes():
+            assert 0 < len(event) <= 262144
+            return ("data", event)
+        case End():
+            return ("end", tuple(event.trailers))
+
+
+def joined(events: list[Event]) -> list[Event]:
+    """The same events with adjoining body octets joined: how they are cut is no part of the meaning."""
+    out: list[Event] = []
+    for event in events:
+        if event[0] == "data" and out and out[-1][0] == "data":
+            out[-1] = ("data", out[-1][1] + event[1])
+        else:
+            out.append(event)
+    return out
+
+
+def read_requests(pieces: Iterable[bytes], limits: Limits = LIMITS) -> list[Event]:
+    """All events of a connection, requests resumed as they end; an error is the last one."""
+    decoder = RequestDecoder(limits)
+    events: list[Event] = []
+    for piece in pieces:
+        decoder.feed(piece)
+        try:
+            while True:
+                event = decoder.next()
+                if event is None:
+                    break
+                events.append(plain(event))
+                if isinstance(event, End):
+                    assert not decoder.in_message
+                    decoder.resume()
+        except FramingError as error:
+            events.append(("error", error.status, error.detail))
+            break
+    return joined(events)
+
+
+def read_responses(
+    pieces: Iterable[bytes], methods: Iterable[str] = ("GET",), *, eof: bool = False, limits: Limits = LIMITS
+) -> list[Event]:
+    """All events of a connection on which `methods` are asked one after another."""
+    decoder = ResponseDecoder(limits)
+    left = iter(methods)
+    decoder.begin(next(left))
+    events: list[Event] = []
+
+    def drain() -> None:
+        while True:
+            event = decoder.next()
+            if event is None:
+                return
+            events.append(plain(event))
+            if isinstance(event, End):
+                method = next(left, None)
+                if method is not None:
+                    decoder.begin(method)
+
+    try:
+        for piece in pieces:
+            decoder.feed(piece)
+            drain()
+        if eof:
+            decoder.feed_eof()
+            drain()
+    except FramingError as error:
+        events.append(("error", error.status, error.detail))
+    return joined(events)
+
+
+def octets(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """`data` cut at `places` (any integers)."""
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
