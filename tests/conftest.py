@@ -1,0 +1,52 @@
+"""What all tests share: the product's event loop, and the check that a test leaves nothing behind."""
+
+import asyncio
+import contextlib
+import inspect
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+LEAK_GRACE_S = 2.0
+"""How long closing connections and cancelled tasks may take to be gone after a test."""
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
+    """Everything that runs on a loop runs on the one the product uses."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def _sockets() -> int:
+    """How many are open. A number: the loop replaces its own pair for signals each time it runs."""
+    found = 0
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            found += str(Path("/proc/self/fd", entry).readlink()).startswith("socket:")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> None:
+    """An asynchronous test leaves no pending task and no open socket."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("no_leaks_on_loop")
+
+
+@pytest.fixture
+async def no_leaks_on_loop() -> AsyncIterator[None]:
+    sockets = _sockets()
+    mine = {asyncio.current_task()}
+    yield
+    mine.add(asyncio.current_task())
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LEAK_GRACE_S
+    while (tasks := asyncio.all_tasks() - mine) or _sockets() > sockets:
+        if loop.time() > until:
+            break
+        await asyncio.sleep(0.01)
+    assert not tasks, f"tasks left behind: {tasks}"
+    left = _sockets() - sockets
+    assert left <= 0, f"sockets left open: {left}"
