@@ -1,0 +1,391 @@
+"""One client connection: octets in, exchanges for the handler out, strictly one after the other (RFC 9112 §9.3.2).
+
+One task serves the connection for its whole life. The next request is not parsed before the answer to this one is
+complete; what arrives meanwhile waits in the decoder, and beyond `READ_AHEAD` in the kernel. After the first octet
+that breaks framing nothing more is parsed: one answer, then the connection ends so that the answer is not lost.
+"""
+
+import asyncio
+import fcntl
+import logging
+import struct
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from edgecache._native.http1 import FramingError, Limits, RequestDecoder, RequestHead, encode_response_head
+from edgecache.edge.client_exchange import ClientExchange
+from edgecache.edge.exchange import Handler
+from edgecache.edge.framing import date_line, error_answer
+from edgecache.http.clock import wall_clock
+from edgecache.http.errors import ClientGone, HttpError, RequestError
+from edgecache.http.message import Duplex, Peer
+from edgecache.http.sweep import NEVER, Sweeper
+from edgecache.http.tasks import spawn
+from edgecache.http.wire import READ_AHEAD, RawDuplex, Wire
+
+_log = logging.getLogger("edgecache.listener")
+
+WRITE_AHEAD = 128 * 1024
+"""Octets of an answer that may wait in the transport before the handler's write waits too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """How long a client may take, seconds, and how much it may leave unread."""
+
+    head_s: float = 10.0
+    """From the first octet of a request to the end of its head."""
+    idle_s: float = 75.0
+    """Between requests, and before the first."""
+    body_s: float = 30.0
+    """Between octets of a body somebody is waiting for."""
+    stall_s: float = 60.0
+    """While octets are waiting for it, without taking any."""
+    linger_s: float = 5.0
+    """For reading the last answer, once it has been sent."""
+    discard_bytes: int = 64 * 1024
+    """Of a body nobody wanted, read and dropped to keep the connection."""
+
+    def period_s(self) -> float:
+        return Sweeper.period_for(self.head_s, self.idle_s, self.body_s, self.stall_s, self.linger_s)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the listener has seen since it started."""
+
+    accepted: int = 0
+    over_limit: int = 0
+    requests: int = 0
+    malformed: int = 0
+    timed_out: int = 0
+    stalled: int = 0
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all connections of one listener have in common."""
+
+    handler: Handler
+    sweeper: Sweeper
+    limits: ClientLimits
+    decoder_limits: Limits
+    max_connections: int
+    on_lost: Callable[[], None]
+    """Called when a connection has ended while draining."""
+    counters: Counters = field(default_factory=Counters)
+    connections: set["ClientConnection"] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    draining: bool = False
+
+
+class Phase(Enum):
+    """What the time limit that is running means."""
+
+    IDLE = auto()
+    HEAD = auto()
+    WORK = auto()
+    BODY = auto()
+    LINGER = auto()
+
+
+class ClientConnection(Wire):
+    """The protocol of one accepted connection.
+
+    A fast lane stands in front of it: a protocol of its own that answers what it can and hands everything else,
+    untouched, to `data_received`, and only while `quiet` says that no request is under way here.
+    """
+
+    __slots__ = (
+        "_limit",
+        "_mark",
+        "_moved_at",
+        "_phase",
+        "_served",
+        "_stall_check",
+        "_timed_out",
+        "deadline",
+        "decoder",
+        "peer",
+        "scheme",
+        "shared",
+    )
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.shared = shared
+        self.decoder = RequestDecoder(shared.decoder_limits)
+        self.deadline = NEVER
+        self._phase = Phase.IDLE
+        self._limit = NEVER
+        self._stall_check = NEVER
+        self._mark = 0
+        self._moved_at = 0.0
+        self._served = False
+        self._timed_out = False
+
+    # --- events ---
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        shared = self.shared
+        tls = transport.get_extra_info("sslcontext") is not None
+        name = transport.get_extra_info("peername")
+        host, port = (name[0], name[1]) if isinstance(name, tuple) else ("", 0)
+        self.peer = Peer(host.partition("%")[0].removeprefix("::ffff:") if ":" in host else host, port, tls)
+        self.scheme = "https" if tls else "http"
+        self.transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        shared.counters.accepted += 1
+        shared.connections.add(self)
+        shared.sweeper.add(self)
+        if len(shared.connections) > shared.max_connections:
+            shared.counters.over_limit += 1
+            self.refuse(503, "too many connections")
+            return
+        task: asyncio.Task[None] = spawn(self._serve(), "client-connection")
+        shared.tasks.add(task)
+        task.add_done_callback(shared.tasks.discard)
+
+    def data_received(self, data: bytes) -> None:
+        self.decoder.feed(data)
+        reader = self._reader
+        if reader is not None:
+            if not reader.done():
+                reader.set_result(None)
+        elif self.decoder.buffered > READ_AHEAD:
+            self.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.shared.connections.discard(self)
+        self.shared.sweeper.discard(self)
+        if self.shared.draining:
+            self.shared.on_lost()
+
+    @property
+    def quiet(self) -> bool:
+        """No request is under way or half received: the next octet begins one."""
+        return self._phase is Phase.IDLE and self._reader is not None and not self._reader.done()
+
+    # --- requests, one after the other ---
+    async def _serve(self) -> None:
+        shared, decoder = self.shared, self.decoder
+        try:
+            while (head := await self._next_head()) is not None:
+                shared.counters.requests += 1
+                self._served = True
+                exchange = ClientExchange(self, head)
+                try:
+                    await shared.handler(exchange)
+                except ClientGone:
+                    pass
+                except HttpError as error:
+                    exchange.fail(error.status, error.detail)
+                except Exception:  # noqa: BLE001 - a bug of the handler's ends its request, not the process
+                    _log.exception("the handler failed on a request")
+                    exchange.fail(500, "internal error")
+                if not await exchange.settle():
+                    return
+                decoder.resume()
+                self._phase = Phase.IDLE
+        except FramingError as error:
+            shared.counters.malformed += 1
+            self.refuse(error.status, error.detail)
+        except RequestError as error:
+            self.refuse(error.status, error.detail)
+        except BaseException:
+            if not self.lost:
+                self.transport.abort()
+            raise
+
+    async def _next_head(self) -> RequestHead | None:
+        """The next request's head; None once there will be none, and then the connection is closing."""
+        decoder = self.decoder
+        while (event := decoder.next()) is None:
+            if self.lost:
+                return None
+            if self._timed_out:
+                raise RequestError("the request head took too long", status=408)
+            if not (decoder.buffered or decoder.in_message):
+                if self.eof or (self.shared.draining and not self._input_waits()):
+                    self.end(linger=False)
+                    return None
+                fresh_while_draining = self.shared.draining and not self._served
+                self.limit(Phase.IDLE, min(1.0, self.shared.limits.idle_s) if fresh_while_draining else None)
+            elif self.eof:
+                self.end(linger=False)
+                return None
+            elif self._phase is not Phase.HEAD:
+                self.limit(Phase.HEAD)
+            await self.wait_for_data()
+        assert isinstance(event, RequestHead)
+        self._phase = Phase.WORK
+        self._limit = NEVER
+        self.deadline = self._stall_check
+        if event.method == "CONNECT":
+            raise RequestError("CONNECT is for proxies a client has chosen (RFC 9110 §9.3.6)", status=501)
+        if event.scheme is not None and event.scheme != self.scheme:
+            raise RequestError("the target's scheme is not this connection's (RFC 9110 §7.4)", status=421)
+        return event
+
+    async def wait_for_body(self) -> None:
+        """Wait for more of the body somebody is reading, for the limit between octets."""
+        self.limit(Phase.BODY)
+        await self.wait_for_data()
+        self._phase = Phase.WORK
+        self._limit = NEVER
+        self.deadline = self._stall_check
+
+    def give_up_http(self) -> Duplex:
+        """The raw connection, with what was read already; this object only hears of its end."""
+        return RawDuplex(self, self.decoder.take_rest(), self.connection_lost)
+
+    def _input_waits(self) -> bool:
+        """A request is on its way: not read yet, or on a connection that has not had the time to send one."""
+        return not self._served or self._kernel(termios.FIONREAD) > 0
+
+    def local_authority(self) -> str:
+        """For requests without Host (HTTP/1.0): the address they came to."""
+        name = self.transport.get_extra_info("sockname")
+        host, port = (name[0], name[1]) if isinstance(name, tuple) else ("localhost", 80)
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    # --- time limits ---
+    def limit(self, phase: Phase, limit_s: float | None = None) -> None:
+        """Start the limit of a phase."""
+        limits = self.shared.limits
+        if limit_s is None:
+            match phase:
+                case Phase.IDLE:
+                    limit_s = limits.idle_s
+                case Phase.HEAD:
+                    limit_s = limits.head_s
+                case Phase.BODY:
+                    limit_s = limits.body_s
+                case Phase.LINGER:
+                    limit_s = limits.linger_s
+                case Phase.WORK:
+                    limit_s = NEVER
+        self._phase = phase
+        self._limit = self.shared.sweeper.after(limit_s)
+        self.deadline = min(self._limit, self._stall_check)
+
+    def expire(self) -> None:
+        now = self.shared.sweeper.tick
+        if self._stall_check <= now and self._stalled(now):
+            self.shared.counters.stalled += 1
+            self.reset()
+            self.deadline = NEVER
+            return
+        if self._limit <= now:
+            self._limit = NEVER
+            self._out_of_time()
+        self.deadline = min(self._limit, self._stall_check)
+
+    def _out_of_time(self) -> None:
+        match self._phase:
+            case Phase.IDLE:
+                self.end(linger=False)
+            case Phase.HEAD | Phase.BODY:
+                self.shared.counters.timed_out += 1
+                self._timed_out = True
+                self.wake()
+            case Phase.LINGER if self._outstanding():
+                self.limit(Phase.LINGER)  # still sending: the stall limit decides
+            case Phase.LINGER:
+                self.transport.abort()
+            case Phase.WORK:
+                pass
+
+    @property
+    def timed_out(self) -> bool:
+        """The client took too long over a head or a body."""
+        return self._timed_out
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall_check = NEVER
+        self.deadline = self._limit
+
+    def _watch_writing(self) -> None:
+        sweeper = self.shared.sweeper
+        self._mark = self._outstanding()
+        self._moved_at = sweeper.tick
+        self._stall_check = sweeper.after(self.shared.limits.stall_s / 4)
+        self.deadline = min(self.deadline, self._stall_check)
+
+    def _stalled(self, now: float) -> bool:
+        """Has the peer acknowledged nothing for `stall_s`? Looked at four times in that time."""
+        outstanding = self._outstanding()
+        if outstanding == 0 or outstanding < self._mark:
+            self._moved_at = now
+        elif now - self._moved_at >= self.shared.limits.stall_s:
+            return True
+        self._mark = outstanding
+        self._stall_check = self.shared.sweeper.after(self.shared.limits.stall_s / 4)
+        return False
+
+    def _outstanding(self) -> int:
+        """Octets given to the transport and not yet acknowledged by the peer's kernel.
+
+        The kernel's own queue counts: it holds megabytes, and a slow reader who makes progress there lives.
+        """
+        return self.transport.get_write_buffer_size() + self._kernel(termios.TIOCOUTQ)
+
+    def _kernel(self, question: int) -> int:
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or (fd := sock.fileno()) < 0:
+            return 0
+        try:
+            answer: bytes = fcntl.ioctl(fd, question, b"\0\0\0\0")
+        except OSError:
+            return 0
+        return int(struct.unpack("i", answer)[0])
+
+    # --- the end ---
+    def refuse(self, status: int, detail: str) -> None:
+        """One line of text for a request that reaches no handler, and the end of the connection."""
+        if self.lost:
+            return
+        response, body = error_answer(status, detail)
+        lines = [("Date", date_line.at(wall_clock())), *response.headers.lines]
+        lines += [("Content-Length", str(len(body))), ("Connection", "close")]
+        self.transport.write(encode_response_head(status, response.reason, lines) + body)
+        self.end(linger=True)
+
+    def end(self, *, linger: bool) -> None:
+        """Close when everything is sent. `linger`: the client may still be sending; read that and drop it for a
+        while, since closing on unread octets resets the connection and loses the answer (RFC 9112 §9.6)."""
+        if self.lost or self.transport.is_closing():
+            return
+        if linger:
+            self.transport.set_protocol(_Linger(self))
+            self.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self.limit(Phase.LINGER)
+        else:
+            self.transport.close()
+        self.watch_the_rest()
+
+    def watch_the_rest(self) -> None:
+        """Nothing more will be written: see to it that what is left is taken in time."""
+        if not self.lost and self.transport.get_write_buffer_size():
+            self._watch_writing()
+
+
+class _Linger(asyncio.Protocol):
+    """Reads and drops until the client closes or its time is over."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)

@@ -1,0 +1,110 @@
+"""The public side's socket: accepts connections, bounds their number, and drains them when the process stops.
+
+What happens on one connection is `edge/connection.py`'s affair; who answers is the handler's.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+
+from edgecache._native.http1 import Limits
+from edgecache.edge.connection import ClientConnection, ClientLimits, Counters, Shared
+from edgecache.edge.exchange import Handler
+from edgecache.http.sweep import Sweeper
+
+BACKLOG = 1024
+
+
+class Listener:
+    """Listens on one address. Start it once; after `drain` it is done for good."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        limits: ClientLimits | None = None,
+        decoder_limits: Limits | None = None,
+        max_connections: int = 100_000,
+    ) -> None:
+        self._handler = handler
+        self._limits = limits or ClientLimits()
+        self._decoder_limits = decoder_limits or Limits()
+        self._max_connections = max_connections
+        self._server: asyncio.Server | None = None
+        self._shared: Shared | None = None
+        self._ended = asyncio.Event()
+        self.counters = Counters()
+        self.sockets: Sequence[socket.socket] = ()
+
+    @property
+    def port(self) -> int:
+        """The port listened on; the first of several."""
+        number: int = self.sockets[0].getsockname()[1]
+        return number
+
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._shared.connections) if self._shared is not None else 0
+
+    async def start(
+        self, address: tuple[str, int], tls_context: ssl.SSLContext | None = None, reuse_port: bool = False
+    ) -> None:
+        """Bind and accept. Port 0: any free one, see `port`. Raises OSError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        shared = self._shared = Shared(
+            handler=self._handler,
+            sweeper=Sweeper(loop, self._limits.period_s()),
+            limits=self._limits,
+            decoder_limits=self._decoder_limits,
+            max_connections=self._max_connections,
+            on_lost=self._one_less,
+            counters=self.counters,
+        )
+        self._server = await loop.create_server(
+            lambda: ClientConnection(shared, loop),
+            address[0],
+            address[1],
+            ssl=tls_context,
+            ssl_handshake_timeout=self._limits.head_s if tls_context is not None else None,
+            reuse_port=reuse_port,
+            backlog=BACKLOG,
+        )
+        self.sockets = tuple(self._server.sockets)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bound on politeness, not on the call
+        """Stop accepting, close idle connections, let requests in flight finish with `Connection: close`.
+
+        True when all have ended by themselves; after `timeout` seconds those left over are cut, and False.
+        """
+        server, shared = self._server, self._shared
+        if server is None or shared is None:
+            return True
+        await asyncio.sleep(0)  # connections the kernel has completed are taken before the door closes
+        self._server = None
+        server.close()
+        shared.draining = True
+        for connection in list(shared.connections):
+            connection.wake()
+        whole = True
+        if shared.connections:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._ended.wait()
+            except TimeoutError:
+                whole = False
+                for connection in list(shared.connections):
+                    connection.transport.abort()
+        # Tasks end with their connections, but for handlers still waiting for an origin.
+        if shared.tasks and not whole:
+            for task in list(shared.tasks):
+                task.cancel()
+        if shared.tasks:
+            await asyncio.wait(shared.tasks)
+        await server.wait_closed()
+        return whole
+
+    def _one_less(self) -> None:
+        if self._shared is not None and not self._shared.connections:
+            self._ended.set()
