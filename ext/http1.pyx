@@ -276,7 +276,7 @@ cdef class _Decoder:
 
     def feed(self, bytes data not None):
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-        if n == 0:
+        if n == 0 or self._state == BROKEN:
             return
         if self._pos == self._len:
             self._drop()

@@ -1,0 +1,74 @@
+"""What goes over the admin API, both ways: the purge body as a strict model, answers as plain JSON values.
+
+The server and the command line's client read and write through here, and the OpenAPI document is made from it.
+"""
+
+import re
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from edgecache.admin.node import Explanation
+from edgecache.purge.message import PurgeKind, PurgeOrder, PurgeReceipt
+
+MAX_BODY_BYTES = 1 << 20
+MAX_TARGETS = 10_000
+MAX_TARGET_LENGTH = 8192
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _clean(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("text without control characters")
+    return text
+
+
+Target = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_LENGTH), AfterValidator(_clean)]
+
+
+class PurgeBody(BaseModel):
+    """The body of POST /v1/purge. At least one of urls, keys, hosts, prefixes and all must name something."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    urls: list[Target] = Field(default=[], description="Absolute URLs; every variant of each is purged.")
+    keys: list[Target] = Field(default=[], description="Surrogate keys, compared octet for octet.")
+    hosts: list[Target] = Field(default=[], description="Hosts with everything on them.")
+    prefixes: list[Target] = Field(
+        default=[],
+        description="[scheme://]host[:port]/path/ with everything at or below it, cut at segment boundaries.",
+    )
+    all: bool = Field(default=False, description="Everything: of the site, where one is named, else of the edge.")
+    site: Target | None = Field(default=None, description="The site whose keys or whose everything are meant.")
+    soft: bool = Field(default=False, description="Make stale what is purged, instead of removing it.")
+    wait: bool = Field(default=True, description="Answer when every edge has applied it.")
+
+    @property
+    def targets(self) -> int:
+        return len(self.urls) + len(self.keys) + len(self.hosts) + len(self.prefixes) + self.all
+
+    def order(self, source: str) -> PurgeOrder:
+        return PurgeOrder(
+            urls=tuple(self.urls),
+            keys=tuple(self.keys),
+            hosts=tuple(self.hosts),
+            prefixes=tuple(self.prefixes),
+            everything=self.all,
+            site=self.site,
+            kind=PurgeKind.SOFT if self.soft else PurgeKind.HARD,
+            source=source,
+        )
+
+
+def receipt_json(receipt: PurgeReceipt) -> dict[str, Any]:
+    return {"sequence": receipt.sequence, "edges": [asdict(edge) for edge in receipt.edges]}
+
+
+def explanation_json(explanation: Explanation) -> dict[str, Any]:
+    return asdict(explanation)
+
+
+def error_json(code: str, message: str, path: str = "") -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "path": path}}

@@ -1,0 +1,277 @@
+"""The `edgecache` command. Arguments only: parse, call, print.
+
+Exit status: 0 done, 1 it did not work, 2 the command line or the configuration is wrong.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from edgecache import __version__, report
+from edgecache.admin import tokens
+from edgecache.admin.client import AdminClient, ClientError
+from edgecache.config.load import ConfigError, Loaded, Override, load
+from edgecache.config.options import Option, options
+
+DEFAULT_TO = "http://127.0.0.1:8081"
+_WATCH_S = 1.0
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(path: str) -> Option:
+    return next(option for option in options() if option.path == tuple(path.split(".")))
+
+
+def _setting(path: str, text: str, default: str | None) -> str:
+    """Help for an option that is a configuration key too."""
+    variable = "EDGECACHE_ORIGIN" if path == "origin" else _option(path).variable
+    tail = f"; default: {default}" if default else ""
+    return f"{text}  [key: {path}; env: {variable}{tail}]"
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    click.echo(f"edgecache: {message}", err=True)
+    sys.exit(status)
+
+
+def _load(file: Path | None, overrides: list[Override], *, environment: bool) -> Loaded:
+    try:
+        loaded = load(file, environ=os.environ if environment else {}, overrides=overrides)
+    except ConfigError as error:
+        report.console(stderr=True).print(report.problems(error.problems), soft_wrap=True)
+        number = len(error.problems)
+        _fail(f"the configuration cannot be used: {number} problem{'s' if number > 1 else ''}", 2)
+    for warning in loaded.warnings:
+        click.echo(f"edgecache: {warning}", err=True)
+    return loaded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edgecache", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A CDN edge cache in a box: a caching reverse proxy with purging by surrogate key.
+
+    Start one in front of a site, and look at it:
+
+    \b
+      edgecache serve --origin http://127.0.0.1:8000
+      curl -i http://127.0.0.1:8080/
+      edgecache stats
+    """
+
+
+@cli.command()
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="EDGECACHE_CONFIG",
+    help="Configuration file (YAML).  [env: EDGECACHE_CONFIG]",
+)
+@click.option("--origin", metavar="URL", help=_setting("origin", "Origin of a single site.", None))
+@click.option(
+    "--listen",
+    metavar="ADDR:PORT",
+    multiple=True,
+    help=_setting("listen", "Public address; may be given several times.", "127.0.0.1:8080"),
+)
+@click.option(
+    "--admin", metavar="ADDR:PORT", help=_setting("admin.address", "Address of the admin API.", "127.0.0.1:8081")
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    help=_setting("workers", "0 or 1: edgecache runs as one process today, both mean the same.", "1"),
+)
+@click.option("--memory", metavar="SIZE", help=_setting("memory.size", "Bound on the memory tier.", "256MiB"))
+def serve(
+    *,
+    file: Path | None,
+    origin: str | None,
+    listen: tuple[str, ...],
+    admin: str | None,
+    workers: str | None,
+    memory: str | None,
+) -> None:
+    """Run an edge in front of an origin, until SIGTERM or Ctrl-C.
+
+    The command line comes before the environment, the environment before the file. Every key of the configuration
+    has a variable: EDGECACHE_LOG_ACCESS_FORMAT is log.access.format.
+    """
+    given: list[tuple[str, object]] = [
+        ("origin", origin),
+        ("listen", list(listen) or None),
+        ("admin.address", admin),
+        ("workers", workers),
+        ("memory.size", memory),
+    ]
+    overrides = [
+        Override(tuple(path.split(".")), value, "--" + path.partition(".")[0])
+        for path, value in given
+        if value is not None
+    ]
+    loaded = _load(file, overrides, environment=True)
+    sys.exit(importlib.import_module("edgecache.app").serve(loaded.config))
+
+
+@cli.command(short_help="Validate a configuration file.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def check(file: Path) -> None:
+    """Validate a configuration file, alone: the environment is left out. All errors are shown at once."""
+    config = _load(file, [], environment=False).config
+    number = len(config.sites)
+    click.echo(f"{file}: valid, {number} site{'s' if number > 1 else ''}")
+    for site in config.sites:
+        click.echo(f"  {report.plain(site.title)}: {', '.join(site.hosts) or 'every host'} -> {site.origin.url}")
+
+
+def _client_options(command: F) -> F:
+    """Options of every command that asks a running edge."""
+    for decorate in (
+        click.option(
+            "--token-file",
+            metavar="FILE",
+            envvar="EDGECACHE_TOKEN_FILE",
+            help="File with the admin token.  [env: EDGECACHE_TOKEN_FILE, or the token itself in EDGECACHE_TOKEN; "
+            "default: the file that serve makes]",
+        ),
+        click.option(
+            "--to",
+            metavar="URL",
+            default=DEFAULT_TO,
+            envvar="EDGECACHE_TO",
+            help=f"Admin API of the edge.  [env: EDGECACHE_TO; default: {DEFAULT_TO}]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _ask(to: str, token_file: str | None, question: Callable[[AdminClient], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        token = tokens.for_client(token_file, os.environ, root=os.geteuid() == 0)
+        return question(AdminClient(to, token))
+    except (ClientError, tokens.TokenError) as error:
+        _fail(str(error))
+
+
+def _json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=not sys.stdout.isatty()))
+
+
+@cli.command(short_help="Purge by URL, surrogate key, host, prefix, or everything.")
+@click.option("--url", "urls", metavar="URL", multiple=True, help="A URL, with all its variants; repeatable.")
+@click.option("--key", "keys", metavar="KEY", multiple=True, help="A surrogate key; repeatable.")
+@click.option("--host", "hosts", metavar="HOST", multiple=True, help="Everything on a host; repeatable.")
+@click.option("--prefix", "prefixes", metavar="PREFIX", multiple=True, help="HOST/PATH/ and all below; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("--site", metavar="NAME", help="Only this site's keys, or this site's everything.")
+@click.option("--soft", is_flag=True, help="Make stale, instead of removing.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for every edge and print a row for each; exit 1 if one did not confirm."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@_client_options
+def purge(
+    *,
+    urls: tuple[str, ...],
+    keys: tuple[str, ...],
+    hosts: tuple[str, ...],
+    prefixes: tuple[str, ...],
+    everything: bool,
+    site: str | None,
+    soft: bool,
+    wait: bool,
+    as_json: bool,
+    to: str,
+    token_file: str | None,
+) -> None:
+    """Purge by URL, surrogate key, host, prefix, or everything; all that is named goes in one step."""
+    if not (urls or keys or hosts or prefixes or everything):
+        raise click.UsageError("name what to purge: --url, --key, --host, --prefix or --all")
+    body: dict[str, Any] = {"soft": soft, "wait": wait, "all": everything}
+    body |= {"urls": urls, "keys": keys, "hosts": hosts, "prefixes": prefixes}
+    if site is not None:
+        body["site"] = site
+    receipt = _ask(to, token_file, lambda client: client.purge(body))
+    if as_json:
+        _json(receipt)
+    elif wait:
+        report.console().print(report.purge(receipt))
+    else:
+        click.echo(f"purge {receipt['sequence']} taken")
+    if wait and not all(edge["applied"] for edge in receipt["edges"]):
+        sys.exit(1)
+
+
+@cli.command(short_help="Say what the edge would do with a request, and why.")
+@click.argument("url")
+@click.option("-X", "--method", default="GET", show_default=True, metavar="METHOD", help="Request method.")
+@click.option(
+    "-H", "--header", "fields", multiple=True, metavar="FIELD", help='Request field, "Name: value"; repeatable.'
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@_client_options
+def explain(*, url: str, method: str, fields: tuple[str, ...], as_json: bool, to: str, token_file: str | None) -> None:
+    """Say what the edge would do with a request, what is stored, and why. Nothing is fetched or changed."""
+    found = _ask(to, token_file, lambda client: client.explain(url, method, fields))
+    if as_json:
+        _json(found)
+    else:
+        report.console().print(report.explain(found))
+
+
+@cli.command(short_help="Hit ratio, requests, octets, latency.")
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line per second.")
+@_client_options
+def stats(*, watch: bool, as_json: bool, to: str, token_file: str | None) -> None:
+    """Hit ratio, requests, octets, latency, tiers and purges of a running edge."""
+
+    def ask() -> dict[str, Any]:
+        return _ask(to, token_file, AdminClient.stats)
+
+    if watch:
+        try:
+            _watch(ask, as_json=as_json)
+        except KeyboardInterrupt:
+            return
+    elif as_json:
+        _json(ask())
+    else:
+        report.console().print(report.stats(ask()))
+
+
+def _watch(ask: Callable[[], dict[str, Any]], *, as_json: bool) -> NoReturn:
+    from rich.live import Live
+
+    out = report.console()
+    if as_json or not out.is_terminal:
+        while True:
+            figures = ask()
+            if as_json:
+                click.echo(json.dumps(figures))
+            else:
+                out.print(report.stats(figures))
+                click.echo()
+            time.sleep(_WATCH_S)
+    before, at = ask(), time.monotonic()
+    with Live(report.stats(before), console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(_WATCH_S)
+            figures, now = ask(), time.monotonic()
+            live.update(report.stats(figures, report.rates(before, figures, now - at)), refresh=True)
+            before, at = figures, now
+
+
+def main() -> None:
+    cli(prog_name="edgecache")

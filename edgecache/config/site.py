@@ -1,0 +1,39 @@
+"""A site's configuration as the policy sees it: plain values, all defaults filled in."""
+
+from edgecache.config.model import MemoryConfig, SiteConfig
+from edgecache.policy.site import QueryMode, QueryRecipe, SitePolicy
+
+
+def site_policy(site: SiteConfig, memory: MemoryConfig) -> SitePolicy:
+    """`site` as `Config.sites` holds it, that is with the top-level `cache` already filled in."""
+    cache = site.cache
+    most = memory.max_object_bytes
+    return SitePolicy(
+        name=site.title,
+        cache_status_name=cache.cache_status_name,
+        cache_status_key=cache.cache_status_key,
+        target_fields=cache.target_fields,
+        override_ttl_s=cache.override_ttl_s,
+        heuristic_fraction=cache.heuristic_fraction,
+        heuristic_cap_s=cache.heuristic_cap_s,
+        heuristics=cache.heuristics,
+        stale_while_revalidate_s=cache.stale_while_revalidate_s,
+        stale_if_error_s=cache.stale_if_error_s,
+        store_set_cookie=cache.store_set_cookie,
+        honour_request_directives=cache.honour_request_directives,
+        hit_for_pass_s=cache.hit_for_pass_s,
+        query=_recipe(site),
+        max_vary_fields=cache.max_vary_fields,
+        max_ranges=cache.max_ranges,
+        max_object_bytes=most if cache.max_object_bytes is None else min(cache.max_object_bytes, most),
+        max_tag_bytes=cache.surrogate_keys_limit_bytes,
+    )
+
+
+def _recipe(site: SiteConfig) -> QueryRecipe:
+    query = site.cache.query
+    if query.keep is not None:
+        return QueryRecipe(QueryMode.KEEP, query.keep, query.sort)
+    if query.drop:
+        return QueryRecipe(QueryMode.DROP, query.drop, query.sort)
+    return QueryRecipe(sort=query.sort)
