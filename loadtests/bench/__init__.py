@@ -1,0 +1,15 @@
+"""The side-by-side benchmark: edgecache, nginx, Varnish and HAProxy as caches of one origin, measured in turns.
+
+Run it with ``python -m loadtests.bench`` (or ``make bench``); docs/benchmark.md says what every row and figure means.
+
+    rows.py        what is measured: a table, one line per row
+    targets.py     what edgecache promises in those rows
+    server.py      what a server under test is; peers.py and own.py describe the servers
+    content.py     the objects and the Zipf sequence (epoll_server.h, origin.c and floor.c are the C side)
+    generators.py  wrk and h2load: command lines and the reading of their tables
+    procfs.py      CPU, memory and core figures from /proc
+    process.py     starting, pinning and stopping what is measured
+    verify.py      the proof, before each row, that a hit is a hit and the body right
+    measure.py     one turn, and the order of turns
+    report.py      medians, ratios, tables, JSON
+"""
