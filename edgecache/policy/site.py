@@ -1,26 +1,10 @@
 """What an operator may decide about caching, one object per site: the policy's only view of the configuration."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from edgecache.http.cachekey import QueryMode, QueryRecipe
 
-class QueryMode(StrEnum):
-    """What of the query is in the cache key (beyond what RFC 3986 calls equivalent)."""
-
-    ALL = "all"
-    DROP = "drop"
-    """All parameters but those whose names match `names`."""
-    KEEP = "keep"
-    """Only the parameters whose names match `names`."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryRecipe:
-    mode: QueryMode = QueryMode.ALL
-    names: tuple[str, ...] = ()
-    """Exact names, or prefixes written with a trailing "*"."""
-    sort: bool = False
-    """Order parameters by name (stable for repeated ones)."""
+__all__ = ["QueryMode", "QueryRecipe", "SitePolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +18,10 @@ class SitePolicy:
     """Show the cache key in Cache-Status."""
     target_fields: tuple[str, ...] = ("cdn-cache-control",)
     """Targeted fields honoured, most specific first, lower case (RFC 9213)."""
+    surrogate_name: str = "edgecache"
+    """Who we are in the targets of Surrogate-Control, and in Surrogate-Capability."""
+    surrogate_capability: bool = True
+    """Tell the origin in Surrogate-Capability that Surrogate-Control is understood here."""
     override_ttl_s: float | None = None
     """The site's own freshness lifetime: before anything the origin says."""
     heuristic_fraction: float = 0.1
@@ -45,6 +33,12 @@ class SitePolicy:
     """The same, for a failing origin."""
     store_set_cookie: bool = False
     """Store responses with Set-Cookie as if it were not there. Off: only with explicit permission for shared caches."""
+    stale_when_unreachable_s: float = 86_400.0
+    """How long after it went stale a response may stand in for an origin that gives no answer at all: the cache is
+    then disconnected (RFC 9111 §4.2.4). Never against must-revalidate and the like; 0: never."""
+    stale_despite_s_maxage: bool = False
+    """Let stale-while-revalidate and stale-if-error of the response count beside its s-maxage, which by the letter
+    forbids stale answers (RFC 9111 §5.2.2.10)."""
     honour_request_directives: bool = True
     """Obey Cache-Control of requests (RFC 9111 §5.2.1) and Pragma."""
     hit_for_pass_s: float = 120.0
@@ -59,5 +53,7 @@ class SitePolicy:
     compress_min_bytes: int = 1024
     early_hints: bool = False
     """Replay preload links of a stored response as 103."""
+    strip_surrogate_keys: bool = False
+    """Keep Surrogate-Key, Cache-Tag and the like from clients."""
     max_tag_bytes: int = 16_384
     """Octets of surrogate keys per response; with more it is not stored."""

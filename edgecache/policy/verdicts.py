@@ -76,7 +76,8 @@ class Ranges:
 
     parts: tuple[tuple[int, int], ...]
     """(first, last) inclusive, satisfiable, in the order to send."""
-    complete: int
+    complete: int | None
+    """Length of the whole; None where only parts are stored and the origin did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,12 @@ class Revalidate:
 
     stored: StoredResponse
     headers: Headers
-    """The fields to send: the client's less its own conditions and Range, plus our validators (RFC 9111 §4.3.1)."""
+    """The fields to send: the client's less its own conditions and Range, plus our validators (RFC 9111 §4.3.1).
+
+    No conditions where what is stored has no validator: it is still what stands in if the origin fails."""
     reason: Reason
+    collapse: bool = True
+    """May other requests share this answer while it arrives?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,8 @@ class Fetch:
     reason: Reason
     collapse: bool = True
     """May other requests share this answer while it arrives?"""
+    completes: StoredResponse | None = None
+    """The partial response whose rest is asked for (RFC 9111 §3.3): to be handed to `on_response` as `stored`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,9 @@ class Store:
 
     stored: StoredResponse
     reason: Reason = Reason.STORED
+    combine_with: StoredResponse | None = None
+    """The stored part that the arriving one continues (RFC 9111 §3.4): `stored` describes both together, and
+    `ranges.joined` says which octets come from which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,8 @@ class Freshen:
 
     stored: StoredResponse
     reason: Reason = Reason.FRESHENED
+    keep: bool = True
+    """False: answer with it, then remove it: the 304 forbids storing."""
 
 
 @dataclass(frozen=True, slots=True)

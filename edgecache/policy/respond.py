@@ -1,0 +1,103 @@
+"""The head of a response on its way to the client: from what is stored, or straight from the origin.
+
+The connection's own fields, `Date` where it is missing, `Via` and the boundary of several parts are the edge's.
+"""
+
+from edgecache.http.headers import Headers
+from edgecache.http.message import Request, Response
+from edgecache.http.stored import StoredFlag, StoredResponse
+from edgecache.policy import ranges, surrogate
+from edgecache.policy.site import SitePolicy
+from edgecache.policy.validation import storable_fields
+from edgecache.policy.verdicts import (
+    Form,
+    NotModified,
+    Outgoing,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Ranges,
+    Whole,
+)
+
+NOT_IN_304 = frozenset(
+    {
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-md5",
+        "content-digest",
+        "content-range",
+        "content-type",
+        "accept-ranges",
+    }
+)
+"""Representation metadata that does not guide a cache's update (RFC 9110 §15.4.5), and what is about the content."""
+
+NO_CONTENT = frozenset({204, 205, 304})
+
+
+def respond(  # noqa: PLR0917 - all of what a head is made of
+    stored: StoredResponse, form: Form, request: Request, now: float, site: SitePolicy, cache_status: str
+) -> Outgoing:
+    """The head for a stored response in this form, with Age (RFC 9111 §4, §5.1) and our member of Cache-Status.
+
+    Several parts: Content-Type is left out, for the edge to set with `ranges.multipart_type`; so is Content-Length.
+    """
+    head = stored.response
+    match form:
+        case Whole():
+            head = _whole(head, stored)
+        case NotModified():
+            head = Response(304, "Not Modified", _not_modified(head.headers))
+        case Ranges(parts=((first, last),), complete=complete):
+            fields = head.headers.without({"content-length", "content-range"}).plus(
+                (
+                    ("Content-Range", ranges.content_range(first, last, complete)),
+                    ("Content-Length", str(last - first + 1)),
+                )
+            )
+            head = Response(206, "Partial Content", fields)
+        case Ranges():
+            fields = head.headers.without({"content-length", "content-range", "content-type"})
+            head = Response(206, "Partial Content", fields)
+        case RangeNotSatisfiable(complete=complete):
+            fields = _bare(head.headers).plus((("Content-Range", f"bytes */{complete}"), ("Content-Length", "0")))
+            head = Response(416, "Range Not Satisfiable", fields)
+        case PreconditionFailed():
+            fields = _bare(head.headers).plus((("Content-Length", "0"),))
+            head = Response(412, "Precondition Failed", fields)
+    age = max(0, int(now - stored.born_at))
+    fields = head.headers.plus((("Age", str(age)),))
+    body = isinstance(form, Whole | Ranges) and request.method != "HEAD" and head.status not in NO_CONTENT
+    return Outgoing(_dressed(head.with_headers(fields), site, cache_status), body)
+
+
+def relay(response: Response, request: Request, site: SitePolicy, cache_status: str) -> Outgoing:
+    """The head for what the origin sent, passed on as it came: fields the cache would not store included."""
+    fields = storable_fields(response.headers).plus(line for line in response.headers if line[0].lower() == "age")
+    body = request.method != "HEAD" and response.status >= 200 and response.status not in NO_CONTENT
+    return Outgoing(_dressed(response.with_headers(fields), site, cache_status), body)
+
+
+def _whole(head: Response, stored: StoredResponse) -> Response:
+    """Content-Length where the stored body tells it and the origin did not."""
+    known = "content-length" in head.headers or StoredFlag.HEAD_ONLY in stored.flags or head.status in NO_CONTENT
+    if known or stored.body_size == 0:
+        return head
+    return head.with_headers(head.headers.plus((("Content-Length", str(stored.body_size)),)))
+
+
+def _not_modified(headers: Headers) -> Headers:
+    """Last-Modified goes too only where there is no ETag (RFC 9110 §15.4.5)."""
+    return headers.without(NOT_IN_304 | {"last-modified"} if "etag" in headers else NOT_IN_304)
+
+
+def _bare(headers: Headers) -> Headers:
+    """An error made of a stored response: nothing that describes its content or how to store it."""
+    return headers.without(NOT_IN_304 | {"last-modified", "etag", "cache-control", "expires", "content-location"})
+
+
+def _dressed(response: Response, site: SitePolicy, cache_status: str) -> Response:
+    """Surrogate-Control is for us alone; our Cache-Status comes after those nearer the origin (RFC 9211 §2)."""
+    hidden = surrogate.FIELDS | {"surrogate-control"} if site.strip_surrogate_keys else {"surrogate-control"}
+    return response.with_headers(response.headers.without(hidden).plus((("Cache-Status", cache_status),)))
