@@ -76,8 +76,10 @@ def host_allowed(host: str | None, names: tuple[str, ...]) -> bool:
     if not host:
         return False
     if host.startswith("["):
-        name, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":") if rest else ""
+        name, bracket, rest = host[1:].partition("]")
+        port = rest.removeprefix(":")
+        if not bracket or rest == ":":
+            return False
     else:
         name, _, port = host.partition(":")
     if port and not (port.isascii() and port.isdigit()):

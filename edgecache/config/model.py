@@ -188,7 +188,7 @@ class AdminConfig(Section):
 
 
 class MemoryConfig(Section):
-    """The memory tier (DESIGN §5)."""
+    """Where responses are kept."""
 
     size_bytes: Size = Field(
         256 * MIB,
@@ -396,7 +396,7 @@ class SiteConfig(Section):
 
 
 class PurgeConfig(Section):
-    """Invalidation (DESIGN §7)."""
+    """Invalidation."""
 
     max_targets: int = Field(
         10_000, ge=1, le=10_000, description="URLs, keys, hosts and prefixes one purge may name; with more: 413."
