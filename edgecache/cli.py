@@ -1,6 +1,7 @@
 """The `edgecache` command. Arguments only: parse, call, print.
 
-Exit status: 0 done, 1 it did not work, 2 the command line or the configuration is wrong.
+Exit status: 0 done, 1 it did not work, 2 the command line or the configuration is wrong. What only some commands
+need is imported there: `edgecache purge` in a deployment script should not wait for what a server needs.
 """
 
 import importlib
@@ -10,29 +11,26 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from edgecache import __version__, report
 from edgecache.admin import tokens
 from edgecache.admin.client import AdminClient, ClientError
-from edgecache.config.load import ConfigError, Loaded, Override, load
-from edgecache.config.options import Option, options
 
 DEFAULT_TO = "http://127.0.0.1:8081"
 _WATCH_S = 1.0
 
+if TYPE_CHECKING:
+    from edgecache.config.model import Config
+
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _option(path: str) -> Option:
-    return next(option for option in options() if option.path == tuple(path.split(".")))
 
 
 def _setting(path: str, text: str, default: str | None) -> str:
     """Help for an option that is a configuration key too."""
-    variable = "EDGECACHE_ORIGIN" if path == "origin" else _option(path).variable
+    variable = f"EDGECACHE_{path.replace('.', '_').upper()}"
     tail = f"; default: {default}" if default else ""
     return f"{text}  [key: {path}; env: {variable}{tail}]"
 
@@ -42,7 +40,15 @@ def _fail(message: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def _load(file: Path | None, overrides: list[Override], *, environment: bool) -> Loaded:
+def _load(file: Path | None, given: dict[str, object], *, environment: bool) -> "Config":
+    """`given`: values from the command line by the key's path."""
+    from edgecache.config.load import ConfigError, Override, load
+
+    overrides = [
+        Override(tuple(path.split(".")), value, f"--{path.partition('.')[0]}")
+        for path, value in given.items()
+        if value is not None
+    ]
     try:
         loaded = load(file, environ=os.environ if environment else {}, overrides=overrides)
     except ConfigError as error:
@@ -51,7 +57,7 @@ def _load(file: Path | None, overrides: list[Override], *, environment: bool) ->
         _fail(f"the configuration cannot be used: {number} problem{'s' if number > 1 else ''}", 2)
     for warning in loaded.warnings:
         click.echo(f"edgecache: {warning}", err=True)
-    return loaded
+    return loaded.config
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -107,27 +113,22 @@ def serve(
     The command line comes before the environment, the environment before the file. Every key of the configuration
     has a variable: EDGECACHE_LOG_ACCESS_FORMAT is log.access.format.
     """
-    given: list[tuple[str, object]] = [
-        ("origin", origin),
-        ("listen", list(listen) or None),
-        ("admin.address", admin),
-        ("workers", workers),
-        ("memory.size", memory),
-    ]
-    overrides = [
-        Override(tuple(path.split(".")), value, "--" + path.partition(".")[0])
-        for path, value in given
-        if value is not None
-    ]
-    loaded = _load(file, overrides, environment=True)
-    sys.exit(importlib.import_module("edgecache.app").serve(loaded.config))
+    given: dict[str, object] = {
+        "origin": origin,
+        "listen": list(listen) or None,
+        "admin.address": admin,
+        "workers": workers,
+        "memory.size": memory,
+    }
+    config = _load(file, given, environment=True)
+    sys.exit(importlib.import_module("edgecache.app").serve(config))
 
 
 @cli.command(short_help="Validate a configuration file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check(file: Path) -> None:
     """Validate a configuration file, alone: the environment is left out. All errors are shown at once."""
-    config = _load(file, [], environment=False).config
+    config = _load(file, {}, environment=False)
     number = len(config.sites)
     click.echo(f"{file}: valid, {number} site{'s' if number > 1 else ''}")
     for site in config.sites:

@@ -164,7 +164,6 @@ class ListenConfig(Section):
     """A public address. `listen: [":80"]` is short for `listen: [{address: ":80"}]`."""
 
     address: AddressField = Field(description="Address and port to accept clients on.")
-    backlog: int = Field(4096, ge=1, le=65535, description="Connections the kernel may queue before they are accepted.")
 
 
 class AdminConfig(Section):
@@ -225,10 +224,13 @@ class LimitsConfig(Section):
         description="Largest body of a request; larger ones get 413. Default: unlimited; it is streamed, not kept.",
     )
     connections: int = Field(
-        10_000, ge=1, le=1_000_000, description="Client connections open at once; more wait in the kernel's queue."
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Client connections open at once on each public address; more are answered 503.",
     )
     header_timeout_s: Duration = Field(
-        15.0, ge=0.1, le=3600, description="From the first octet of a request to the end of its head."
+        10.0, ge=0.1, le=3600, description="From the first octet of a request to the end of its head."
     )
     idle_timeout_s: Duration = Field(
         75.0, ge=0.1, le=86_400, description="How long a kept-alive connection may wait for its next request."
@@ -469,15 +471,18 @@ class ForwardingConfig(Section):
     x_forwarded: bool = Field(True, description="Send X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host.")
     forwarded: bool = Field(True, description="Send Forwarded (RFC 7239).")
 
+    @property
+    def untold(self) -> frozenset[str]:
+        """The fields that are not sent, in lower case. What clients claim in them is removed all the same."""
+        silent = set() if self.x_forwarded else {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
+        return frozenset(silent if self.forwarded else silent | {"forwarded"})
+
 
 class Config(Section):
     """Everything. Every key is optional except an origin: `origin`, or `sites` with one each."""
 
-    name: str = Field(
+    name: Token = Field(
         default_factory=socket.gethostname,
-        min_length=1,
-        max_length=100,
-        pattern=r"^[!-~]+$",
         description="Name of this edge in statistics and purge receipts. Default: the machine's host name.",
     )
     workers: int = Field(

@@ -31,7 +31,7 @@ origin: http://127.0.0.1:8000
   not given. The command line comes before the environment, the environment before the file.
 - **Sizes**: `64KiB`, `256MiB`, `1GiB` (powers of 1024), `1MB`, `1GB` (powers of 1000), or a number of octets.
 - **Durations**: `500ms`, `30s`, `5m`, `1h30m`, `1d`, `1w`, or a number of seconds.
-- **Addresses**: `127.0.0.1:8080`, `[::1]:8080`, or `:80` for every address of the machine. Port 0 lets the system choose.
+- **Addresses**: `127.0.0.1:8080`, `[::1]:8080`, or `:80` for every address of the machine. Port 0: the system chooses.
 - Relative paths start at the working directory.
 - `EDGECACHE_CONFIG` names the file. `EDGECACHE_TOKEN` holds the admin token itself, for the edge and its clients alike;
   it comes before `admin.token_file`. `EDGECACHE_TO` and `EDGECACHE_TOKEN_FILE` are for the clients only.

@@ -65,6 +65,8 @@ class Hop:
     trusted: tuple[Network, ...] = ()
     """Peers whose X-Forwarded-* and Forwarded are believed and added to; any other's are replaced."""
     tunnels: frozenset[str] = TUNNELS
+    untold: frozenset[str] = frozenset()
+    """Of the fields that say who asked, in lower case, those the origin is not told."""
     received_by: str = field(init=False)
     """Our name in a request's Via: the pseudonym, and the node where it has an id (RFC 9110 §7.6.3)."""
     trusts: Callable[[str], bool] = field(init=False, compare=False, repr=False)
@@ -126,7 +128,8 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
         lines.insert(0, ("Host", host))
     lines += _connection_lines(request, hop) if modern else ()
     lines.append(("Via", _via(headers.get("via"), request.version, hop.received_by)))
-    lines += client_lines(request, trusted=hop.trusts(request.peer.ip))
+    told = client_lines(request, trusted=hop.trusts(request.peer.ip))
+    lines += [line for line in told if line[0].lower() not in hop.untold] if hop.untold else told
     return request.with_headers(Headers(lines))
 
 

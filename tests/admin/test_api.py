@@ -315,7 +315,7 @@ async def test_the_document_names_every_route(client: aiohttp.ClientSession) -> 
 
 async def test_an_address_that_is_taken_is_an_error(edge: AdminServer, node: DictNode) -> None:
     other = server(node, f"127.0.0.1:{edge.address.port}")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="in use"):
         await other.start()
     await other.close()
 

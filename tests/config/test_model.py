@@ -126,8 +126,25 @@ def test_origin_and_sites_together_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "example.com", "ftp://a", "http://", "http://a/path", "http://a?q", "http://a#f", "http://u:p@a", "http://a:0"]
-    + ["http://a:99999", "http://a b", "http://a\\b", "http://ä", "http://[::1", 5, None, "//a"],
+    [
+        "",
+        "example.com",
+        "ftp://a",
+        "http://",
+        "http://a/path",
+        "http://a?q",
+        "http://a#f",
+        "http://u:p@a",
+        "http://a:0",
+        "http://a:99999",
+        "http://a b",
+        "http://a\\b",
+        "http://ä",
+        "http://[::1",
+        5,
+        None,
+        "//a",
+    ],
 )
 def test_what_is_no_origin(url: object) -> None:
     with pytest.raises(ValidationError):

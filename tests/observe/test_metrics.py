@@ -29,8 +29,20 @@ def families(reader: Reader) -> dict[str, dict[tuple[tuple[str, str], ...], floa
 
 @pytest.mark.parametrize(
     ("microseconds", "number"),
-    [(0, 0), (1, 0), (32, 0), (33, 1), (64, 1), (65, 2), (128, 2), (1000, 5), (8_388_608, 18), (8_388_609, 19)]
-    + [(10**12, 19), (-5, 0)],
+    [
+        (0, 0),
+        (1, 0),
+        (32, 0),
+        (33, 1),
+        (64, 1),
+        (65, 2),
+        (128, 2),
+        (1000, 5),
+        (8388608, 18),
+        (8388609, 19),
+        (10**12, 19),
+        (-5, 0),
+    ],
 )
 def test_buckets(microseconds: int, number: int) -> None:
     assert bucket(microseconds) == number
