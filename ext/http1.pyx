@@ -1,184 +1,75 @@
-"""HTTP/1.1 framing (RFC 9112), strict. The documentation is in edgecache/_native/http1.pyi.
+"""HTTP/1.1 requests and responses from octets (RFC 9112), strict. The documentation is in the .pyi beside it.
 
-How it works: `feed` keeps the object it is given, and body octets are sliced from it; only where octets are left
-over when more arrive are they copied, into a buffer that grows by doubling. A head is taken line by line as its
-lines become complete, and the search for the end of a line goes on where it stopped, so the work is linear in the
-octets fed however they are cut, and what is kept is bounded by `Limits`. Whether a line is too long depends only on
-where it begins, never on how it arrived. An error is remembered as a status and a text, and raised anew each time.
+Here is what each kind of message has of its own: its first line, the fields that steer it, how its body is framed.
+What they share is in http1_frame, the encoders are in http1_text, and the scanners in http1_scan.h.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
-from cpython.unicode cimport PyUnicode_DecodeLatin1
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.stdint cimport uint8_t
+from libc.string cimport memcmp
 
-import sys
+from edgecache._native.http1_frame import MAX_EVENT, End, FramingError, Limits
+from edgecache._native.http1_text import encode_chunk, encode_last_chunk, encode_request_head, encode_response_head
 
-cdef extern from "Python.h":
-    object PyUnicode_New(Py_ssize_t size, uint32_t maxchar)
-    void* PyUnicode_DATA(object text)
-    int PyUnicode_KIND(object text)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    int PyUnicode_1BYTE_KIND
+from edgecache._native.http1_frame cimport (
+    BROKEN,
+    DONE,
+    ENDING,
+    FAIL,
+    HEAD,
+    IDLE,
+    MORE,
+    START,
+    TUNNEL,
+    UNTIL_CLOSE,
+    Decoder,
+    Limits as _Limits,
+)
+from edgecache._native.http1_scan cimport (
+    H1_CLASS,
+    H1_CLOSE,
+    H1_F_CONNECTION,
+    H1_F_EXPECT,
+    H1_F_HOST,
+    H1_F_TRANSFER_ENCODING,
+    H1_F_UPGRADE,
+    H1_KEEP_ALIVE,
+    H1_TARGET,
+    H1_TOKEN,
+    H1_UPGRADE,
+    h1_authority,
+    h1_check_value,
+    h1_init,
+    h1_same,
+)
+from edgecache._native.http1_text cimport (
+    Known,
+    PyUnicode_DATA,
+    PyUnicode_GET_LENGTH,
+    ascii_text,
+    known,
+    latin1_text,
+)
 
-cdef extern from "http1_scan.h":
-    enum:
-        H1_TOKEN, H1_TARGET
-        H1_F_OTHER, H1_F_CONTENT_LENGTH, H1_F_TRANSFER_ENCODING, H1_F_HOST, H1_F_CONNECTION, H1_F_EXPECT
-        H1_F_UPGRADE, H1_F_NOT_TRAILER
-        H1_CLOSE, H1_KEEP_ALIVE, H1_UPGRADE
-        H1_TE_SEEN, H1_TE_CHUNKED, H1_TE_LAST, H1_TE_AGAIN, H1_TE_OTHER, H1_TE_BAD
-    const uint8_t H1_CLASS[256]
-    void h1_init()
-    bint h1_ows(uint8_t c)
-    bint h1_is_token(const uint8_t* p, size_t n)
-    int h1_check_value(const uint8_t* p, size_t n)
-    bint h1_same(const uint8_t* p, size_t n, const char* word, size_t word_n)
-    int h1_field(const uint8_t* p, size_t n)
-    uint32_t h1_hash(const uint8_t* p, size_t n)
-    int h1_length(const uint8_t* p, size_t n, int64_t* length)
-    int h1_options(const uint8_t* p, size_t n)
-    int h1_codings(const uint8_t* p, size_t n, int state)
-    bint h1_authority(const uint8_t* p, size_t n, bint port_needed)
-    bint h1_chunk_line(const uint8_t* p, size_t n, int64_t* size, size_t* extension)
+__all__ = [
+    "MAX_EVENT",
+    "End",
+    "FramingError",
+    "Limits",
+    "RequestDecoder",
+    "RequestHead",
+    "ResponseDecoder",
+    "ResponseHead",
+    "encode_chunk",
+    "encode_last_chunk",
+    "encode_request_head",
+    "encode_response_head",
+]
 
 h1_init()
 
-# --- known names: no new str for a method or a field name that everybody sends ----------------------------------
-
-cdef struct Known:
-    PyObject* text  # never released
-    const uint8_t* octets
-    Py_ssize_t n
-    int field  # H1_F_*
-
-cdef enum:
-    KNOWN_SLOTS = 2048  # a power of two, several times the number of names
-    KNOWN_LONGEST = 40
-
-cdef Known[KNOWN_SLOTS] KNOWN
-
-METHODS = "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PURGE BAN PROPFIND REPORT QUERY"
-
-# RFC 9110, 9111, 9112 and what browsers, origins and CDNs send; also known in lower case.
-NAMES = """
-Accept Accept-Charset Accept-Encoding Accept-Language Accept-Ranges Access-Control-Allow-Credentials
-Access-Control-Allow-Headers Access-Control-Allow-Methods Access-Control-Allow-Origin
-Access-Control-Expose-Headers Access-Control-Max-Age Access-Control-Request-Headers
-Access-Control-Request-Method Age Allow Alt-Svc Authorization CDN-Cache-Control Cache-Control Cache-Status
-Cache-Tag Connection Content-Disposition Content-Encoding Content-Language Content-Length Content-Location
-Content-Range Content-Security-Policy Content-Type Cookie Cross-Origin-Opener-Policy
-Cross-Origin-Resource-Policy DNT Date ETag Expect Expires Forwarded From Host If-Match If-Modified-Since
-If-None-Match If-Range If-Unmodified-Since Keep-Alive Last-Modified Link Location Max-Forwards Origin
-Permissions-Policy Pragma Priority Proxy-Authenticate Proxy-Authorization Proxy-Connection Range Referer
-Referrer-Policy Retry-After Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode
-Sec-Fetch-Site Sec-Fetch-User Sec-WebSocket-Accept Sec-WebSocket-Extensions Sec-WebSocket-Key
-Sec-WebSocket-Protocol Sec-WebSocket-Version Server Server-Timing Set-Cookie Strict-Transport-Security
-Surrogate-Control Surrogate-Key TE Timing-Allow-Origin Trailer Transfer-Encoding Upgrade
-Upgrade-Insecure-Requests User-Agent Vary Via WWW-Authenticate Warning X-Cache X-Content-Type-Options
-X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Frame-Options X-Powered-By X-Real-IP X-Request-Id
-X-Requested-With X-XSS-Protection sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform
-"""
-
-
-cdef Known* known(const uint8_t* p, Py_ssize_t n) noexcept:
-    """The table's row for these octets, or NULL."""
-    cdef uint32_t slot
-    if n == 0 or n > KNOWN_LONGEST:
-        return NULL
-    slot = h1_hash(p, n) & (KNOWN_SLOTS - 1)
-    while KNOWN[slot].text != NULL:
-        if KNOWN[slot].n == n and memcmp(KNOWN[slot].octets, p, n) == 0:
-            return &KNOWN[slot]
-        slot = (slot + 1) & (KNOWN_SLOTS - 1)
-    return NULL
-
-
-cdef int learn(str name) except -1:
-    cdef const uint8_t* p = <const uint8_t*> PyUnicode_DATA(name)
-    cdef Py_ssize_t n = PyUnicode_GET_LENGTH(name)
-    cdef uint32_t slot = h1_hash(p, n) & (KNOWN_SLOTS - 1)
-    assert 0 < n <= KNOWN_LONGEST
-    assert h1_is_token(p, n)
-    if known(p, n) != NULL:
-        return 0
-    while KNOWN[slot].text != NULL:
-        slot = (slot + 1) & (KNOWN_SLOTS - 1)
-    name = sys.intern(name)
-    Py_INCREF(name)
-    KNOWN[slot].text = <PyObject*> name
-    KNOWN[slot].octets = <const uint8_t*> PyUnicode_DATA(name)
-    KNOWN[slot].n = n
-    KNOWN[slot].field = h1_field(KNOWN[slot].octets, n)
-    return 0
-
-
-for _name in METHODS.split():
-    learn(_name)
-for _name in NAMES.split():
-    learn(_name)
-    learn(_name.lower())
-del _name
-
-
-cdef inline str ascii_text(const uint8_t* p, Py_ssize_t n):
-    text = PyUnicode_New(n, 127)
-    memcpy(PyUnicode_DATA(text), p, n)
-    return <str> text
-
-
-cdef inline str latin1_text(const uint8_t* p, Py_ssize_t n):
-    return <str> PyUnicode_DecodeLatin1(<const char*> p, n, NULL)
-
-
-# --- values ------------------------------------------------------------------------------------------------------
-
-MAX_EVENT = 262144
-cdef Py_ssize_t EVENT_MAX = MAX_EVENT
-cdef int64_t EXTENSION_FREE = 65536
-
 cdef tuple V10 = (1, 0)
 cdef tuple V11 = (1, 1)
-
-
-class FramingError(Exception):
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(status, detail)
-        self.status = status
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return self.detail
-
-
-@cython.final
-cdef class Limits:
-    cdef readonly Py_ssize_t request_line, field_line, head, fields, chunk_line, trailer_fields
-
-    def __init__(
-        self,
-        *,
-        Py_ssize_t request_line=16384,
-        Py_ssize_t field_line=16384,
-        Py_ssize_t head=65536,
-        Py_ssize_t fields=128,
-        Py_ssize_t chunk_line=256,
-        Py_ssize_t trailer_fields=32,
-    ):
-        if min(request_line, field_line, head, chunk_line) < 1 or min(fields, trailer_fields) < 0:
-            raise ValueError("limits are positive")
-        if max(request_line, field_line, head, chunk_line) > 1 << 30:
-            raise ValueError("limits are at most 1 GiB")
-        self.request_line = request_line
-        self.field_line = field_line
-        self.head = head
-        self.fields = fields
-        self.chunk_line = chunk_line
-        self.trailer_fields = trailer_fields
 
 
 @cython.final
@@ -208,431 +99,6 @@ cdef class ResponseHead:
         return f"<ResponseHead {self.status} {self.reason} {self.lines!r}>"
 
 
-@cython.final
-@cython.freelist(8)
-cdef class End:
-    cdef list _trailers
-
-    @property
-    def trailers(self):
-        return self._trailers if self._trailers is not None else []
-
-    def __repr__(self):
-        return f"<End {self.trailers!r}>"
-
-
-cdef End PLAIN_END = End.__new__(End)
-
-# --- what both decoders share ------------------------------------------------------------------------------------
-
-cdef enum State:
-    IDLE  # between messages: after End until `resume`, or no request begun
-    START  # before the first octet of a head
-    HEAD  # its first line is taken
-    FIXED  # `_left` octets of body to come
-    CHUNK_LINE
-    CHUNK_DATA  # `_left` octets of this chunk to come
-    CHUNK_END  # its CRLF
-    TRAILERS
-    UNTIL_CLOSE
-    ENDING  # only the End event is left
-    TUNNEL
-    BROKEN
-
-cdef enum:
-    MORE = 0  # octets are needed
-    DONE = 1
-    FAIL = -1  # the error is set
-
-
-cdef class _Decoder:
-    cdef Limits _limits
-    cdef bytes _held  # the object fed that the octets lie in; None when they lie in _own
-    cdef uint8_t* _own
-    cdef Py_ssize_t _cap
-    cdef const uint8_t* _p  # the octets not yet taken are _p[_pos:_len]
-    cdef Py_ssize_t _pos, _len
-    cdef Py_ssize_t _scan  # no LF in _p[_pos:_scan]; never below _pos
-    cdef Py_ssize_t _taken  # octets of this head or trailer section already taken
-    cdef State _state
-    cdef int _blame  # 502 in the reader of responses, else 0
-    cdef int _status
-    cdef str _detail
-    cdef list _lines
-    cdef int64_t _left, _length  # _length: Content-Length, -1 for none
-    cdef int64_t _extension  # octets of chunk extensions still allowed
-    cdef int _codings, _options  # H1_TE_*, and H1_CLOSE and its like
-    cdef bint _http10
-
-    def __cinit__(self, Limits limits not None):
-        self._limits = limits
-        self._own = NULL
-        self._p = NULL
-
-    def __dealloc__(self):
-        free(self._own)
-
-    # buffer
-
-    def feed(self, bytes data not None):
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-        if n == 0 or self._state == BROKEN:
-            return
-        if self._pos == self._len:
-            self._drop()
-            self._held = data
-            self._p = <const uint8_t*> PyBytes_AS_STRING(data)
-            self._len = n
-        else:
-            self._append(<const uint8_t*> PyBytes_AS_STRING(data), n)
-
-    cdef void _drop(self) noexcept:
-        self._held = None
-        if self._own != NULL:
-            free(self._own)
-            self._own = NULL
-        self._p = NULL
-        self._cap = self._pos = self._len = self._scan = 0
-
-    cdef int _append(self, const uint8_t* data, Py_ssize_t n) except -1:
-        """Put `data` behind what is left, in our own memory; each octet is moved O(1) times on average."""
-        cdef Py_ssize_t rest = self._len - self._pos
-        cdef Py_ssize_t cap
-        cdef uint8_t* new
-        if self._own == NULL or self._cap - self._len < n:
-            if self._own != NULL and rest <= self._pos and rest + n <= self._cap:
-                memmove(self._own, self._own + self._pos, rest)
-            else:
-                cap = max(2 * rest, rest + n, 256)
-                new = <uint8_t*> malloc(cap)
-                if new == NULL:
-                    raise MemoryError
-                memcpy(new, self._p + self._pos, rest)
-                free(self._own)
-                self._own = new
-                self._cap = cap
-                self._held = None
-                self._p = new
-            self._scan -= self._pos
-            self._len = rest
-            self._pos = 0
-        if n:
-            memcpy(self._own + self._len, data, n)
-            self._len += n
-        return 0
-
-    cdef inline void _take(self, Py_ssize_t n) noexcept:
-        self._pos += n
-        if self._scan < self._pos:
-            self._scan = self._pos
-
-    cdef object _wait(self):
-        """None, to return from `next`; a short rest of a long object fed does not keep all of it alive."""
-        cdef Py_ssize_t rest = self._len - self._pos
-        if rest == 0:
-            self._drop()
-        elif self._held is not None and self._len > 4096 and rest < self._len >> 1:
-            self._append(NULL, 0)
-        return None
-
-    cdef bytes _slice(self, Py_ssize_t n):
-        """The next `n` octets; the object fed itself where they are all of it."""
-        cdef bytes out
-        if n == self._len and self._held is not None:
-            out = self._held
-            self._drop()
-            return out
-        out = PyBytes_FromStringAndSize(<const char*> self._p + self._pos, n)
-        self._take(n)
-        return out
-
-    @property
-    def buffered(self):
-        return self._len - self._pos + self._taken
-
-    def take_rest(self):
-        cdef bytes out = PyBytes_FromStringAndSize(<const char*> self._p + self._pos, self._len - self._pos)
-        self._drop()
-        if self._state != BROKEN:
-            self._state = TUNNEL
-        return out
-
-    # lines
-
-    cdef int _fail(self, int status, str detail) noexcept:
-        self._status = self._blame or status
-        self._detail = detail
-        self._state = BROKEN
-        self._lines = None
-        self._taken = 0
-        self._drop()
-        return FAIL
-
-    cdef object _raise(self):
-        raise FramingError(self._status, self._detail)
-
-    cdef Py_ssize_t _line(self, Py_ssize_t most) noexcept:
-        """Octets of the next line with its LF; 0 when it is not complete, -1 when it cannot end within `most`."""
-        cdef Py_ssize_t have = self._len - self._pos
-        cdef const uint8_t* lf
-        cdef Py_ssize_t stop = self._pos + min(have, max(most, 0))
-        if self._scan < stop:
-            lf = <const uint8_t*> memchr(self._p + self._scan, 10, stop - self._scan)
-            if lf != NULL:
-                return lf - self._p - self._pos + 1
-            self._scan = stop
-        return -1 if have >= most else 0
-
-    cdef int _field(self, const uint8_t* s, Py_ssize_t n, const uint8_t** value, Py_ssize_t* value_n, list into) \
-            except -2:
-        """Parse one field line (RFC 9112 §5) and add it to `into`; its H1_F_* or FAIL."""
-        cdef const uint8_t* colon
-        cdef Known* row
-        cdef Py_ssize_t name_n
-        cdef int high, field
-        cdef str name
-        if h1_ows(s[0]):
-            return self._fail(400, "white space at the start of a field line (RFC 9112 §2.2, §5.2)")
-        colon = <const uint8_t*> memchr(s, 58, n)
-        if colon == NULL:
-            return self._fail(400, "field line without a colon (RFC 9112 §5)")
-        name_n = colon - s
-        row = known(s, name_n)
-        if row != NULL:
-            name = <str> row.text
-            field = row.field
-        elif h1_is_token(s, name_n):
-            name = ascii_text(s, name_n)
-            field = h1_field(s, name_n)
-        elif name_n == 0:
-            return self._fail(400, "empty field name (RFC 9110 §5.1)")
-        elif h1_ows(s[name_n - 1]):
-            return self._fail(400, "white space before the colon (RFC 9112 §5.1)")
-        else:
-            return self._fail(400, "field name is not a token (RFC 9110 §5.1)")
-        s = colon + 1
-        n -= name_n + 1
-        while n > 0 and h1_ows(s[0]):
-            s += 1
-            n -= 1
-        while n > 0 and h1_ows(s[n - 1]):
-            n -= 1
-        high = h1_check_value(s, n)
-        if high < 0:
-            return self._fail(400, "control octet in a field value (RFC 9110 §5.5)")
-        into.append((name, ascii_text(s, n) if high == 0 else latin1_text(s, n)))
-        value[0] = s
-        value_n[0] = n
-        return field
-
-    cdef int _framing(self, int field, const uint8_t* v, Py_ssize_t n) noexcept:
-        """What Content-Length, Transfer-Encoding and Connection say, in either kind of message."""
-        cdef int verdict
-        if field == H1_F_CONTENT_LENGTH:
-            if self._length >= 0:
-                return self._fail(400, "more than one Content-Length (RFC 9112 §6.3)")
-            verdict = h1_length(v, n, &self._length)
-            if verdict == 1:
-                return self._fail(400, "Content-Length is not a plain number (RFC 9110 §8.6)")
-            if verdict == 2:
-                return self._fail(413, "Content-Length is beyond 2^63-1 (RFC 9110 §8.6)")
-        elif field == H1_F_TRANSFER_ENCODING:
-            self._codings = h1_codings(v, n, self._codings)
-            if self._codings & H1_TE_BAD:
-                return self._fail(400, "malformed Transfer-Encoding (RFC 9112 §6.1)")
-        elif field == H1_F_CONNECTION:
-            self._options |= h1_options(v, n)
-        return DONE
-
-    cdef int _check_lengths(self) noexcept:
-        """RFC 9112 §6.1, §6.3: one length, in one way, and chunked the only coding."""
-        cdef int codings = self._codings
-        if codings == 0:
-            return DONE
-        if self._length >= 0:
-            return self._fail(400, "both Content-Length and Transfer-Encoding (RFC 9112 §6.3)")
-        if self._http10:
-            return self._fail(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1)")
-        if codings & H1_TE_AGAIN or (codings & H1_TE_CHUNKED and not codings & H1_TE_LAST):
-            return self._fail(400, "chunked is repeated or not the last coding (RFC 9112 §6.1)")
-        if codings & H1_TE_OTHER:
-            return self._fail(501, "transfer coding other than chunked (RFC 9112 §6.1)")
-        return DONE
-
-    cdef int _head_fields(self) except -2:
-        """Take field lines until the empty one: DONE, MORE or FAIL."""
-        cdef Limits limits = self._limits
-        cdef list lines = self._lines
-        cdef Py_ssize_t n, value_n, most, count = len(lines)
-        cdef const uint8_t* s
-        cdef const uint8_t* value
-        cdef int field
-        while True:
-            most = limits.head - self._taken
-            if most > limits.field_line + 2:
-                most = limits.field_line + 2
-            n = self._line(most)
-            if n == 0:
-                return MORE
-            if n < 0:
-                return self._fail(431, "field line or head too long (RFC 6585 §5)")
-            s = self._p + self._pos
-            if n == 1 or s[n - 2] != 13:
-                return self._fail(400, "line ends in a bare LF (RFC 9112 §2.2)")
-            self._take(n)
-            if n == 2:
-                return DONE
-            if count == limits.fields:
-                return self._fail(431, "too many fields (RFC 6585 §5)")
-            self._taken += n
-            count += 1
-            field = self._field(s, n - 2, &value, &value_n, lines)
-            if field != H1_F_OTHER:
-                if field == FAIL or self._note(field, value, value_n) == FAIL:
-                    return FAIL
-
-    cdef int _note(self, int field, const uint8_t* v, Py_ssize_t n) except -2:
-        """A field of the head that means something to the framing or the routing."""
-        return self._framing(field, v, n)
-
-    cdef void _new_head(self) noexcept:
-        self._lines = []
-        self._taken = 0
-        self._length = -1
-        self._codings = self._options = 0
-
-    # bodies
-
-    cdef void _enter_body(self) noexcept:
-        """After a head whose `_codings` and `_left` are set."""
-        if self._codings:
-            self._state = CHUNK_LINE
-            self._extension = EXTENSION_FREE
-        elif self._left > 0:
-            self._state = FIXED
-        else:
-            self._state = ENDING
-
-    cdef int _chunk_frame(self) except -2:
-        """Go from the end of a chunk's data to the data of the next, or to the trailer section."""
-        cdef Py_ssize_t n
-        cdef size_t extension = 0
-        cdef const uint8_t* s
-        if self._state == CHUNK_END:
-            s = self._p + self._pos
-            n = self._len - self._pos
-            if n >= 1 and s[0] != 13 or n >= 2 and s[1] != 10:
-                return self._fail(400, "chunk data is not followed by CRLF (RFC 9112 §7.1)")
-            if n < 2:
-                return MORE
-            self._take(2)
-            self._state = CHUNK_LINE
-        n = self._line(self._limits.chunk_line + 2)
-        if n == 0:
-            return MORE
-        if n < 0:
-            return self._fail(400, "chunk size line too long (RFC 9112 §7.1.1)")
-        s = self._p + self._pos
-        if n == 1 or s[n - 2] != 13:
-            return self._fail(400, "line ends in a bare LF (RFC 9112 §2.2)")
-        if not h1_chunk_line(s, n - 2, &self._left, &extension):
-            return self._fail(400, "malformed chunk size or extension (RFC 9112 §7.1)")
-        self._take(n)
-        if extension:
-            # As much again as the data, and 64 KiB: a stranger may not send us mostly extensions (§7.1.1).
-            self._extension -= extension
-            if self._extension < 0:
-                return self._fail(400, "too many octets of chunk extensions (RFC 9112 §7.1.1)")
-        if self._left == 0:
-            self._lines = None
-            self._taken = 0
-            self._state = TRAILERS
-        else:
-            self._state = CHUNK_DATA
-        return DONE
-
-    cdef int _trailers(self) except -2:
-        """RFC 9112 §7.1.2. Framing and routing fields are refused; those that are void there (RFC 9110 §6.5.1:
-        connection options, content format) are left out."""
-        cdef Limits limits = self._limits
-        cdef Py_ssize_t n, value_n, most
-        cdef const uint8_t* s
-        cdef const uint8_t* value
-        cdef int field
-        while True:
-            most = limits.head - self._taken
-            if most > limits.field_line + 2:
-                most = limits.field_line + 2
-            n = self._line(most)
-            if n == 0:
-                return MORE
-            if n < 0:
-                return self._fail(431, "trailer line or section too long (RFC 6585 §5)")
-            s = self._p + self._pos
-            if n == 1 or s[n - 2] != 13:
-                return self._fail(400, "line ends in a bare LF (RFC 9112 §2.2)")
-            self._take(n)
-            if n == 2:
-                return DONE
-            self._taken += n
-            if self._lines is None:
-                self._lines = []
-            if len(self._lines) >= limits.trailer_fields:
-                return self._fail(431, "too many trailer fields (RFC 6585 §5)")
-            field = self._field(s, n - 2, &value, &value_n, self._lines)
-            if field == FAIL:
-                return FAIL
-            if field == H1_F_CONTENT_LENGTH or field == H1_F_TRANSFER_ENCODING or field == H1_F_HOST:
-                return self._fail(400, "framing or routing field in a trailer section (RFC 9110 §6.5.1)")
-            if field != H1_F_OTHER:
-                self._lines.pop()
-
-    cdef object _body(self):
-        """The next event of a body: octets, End, or None for more; sets BROKEN where it fails."""
-        cdef Py_ssize_t n
-        cdef int step
-        cdef End end
-        while True:
-            if self._state == FIXED or self._state == CHUNK_DATA or self._state == UNTIL_CLOSE:
-                n = self._len - self._pos
-                if n == 0:
-                    return self._wait()
-                if n > EVENT_MAX:
-                    n = EVENT_MAX
-                if self._state == UNTIL_CLOSE:
-                    return self._slice(n)
-                if n > self._left:
-                    n = <Py_ssize_t> self._left
-                self._left -= n
-                if self._state == CHUNK_DATA:
-                    if self._extension < INT64_MAX - n:
-                        self._extension += n
-                    if self._left == 0:
-                        self._state = CHUNK_END
-                elif self._left == 0:
-                    self._state = ENDING
-                return self._slice(n)
-            elif self._state == CHUNK_END or self._state == CHUNK_LINE:
-                step = self._chunk_frame()
-                if step != DONE:
-                    return self._wait() if step == MORE else self._raise()
-            elif self._state == TRAILERS:
-                step = self._trailers()
-                if step != DONE:
-                    return self._wait() if step == MORE else self._raise()
-                self._state = ENDING
-            else:
-                assert self._state == ENDING
-                self._state = IDLE
-                self._taken = 0
-                if not self._lines:
-                    return PLAIN_END
-                end = End.__new__(End)
-                end._trailers = self._lines
-                self._lines = None
-                return end
-
-
 # --- requests ----------------------------------------------------------------------------------------------------
 
 cdef enum:
@@ -640,11 +106,11 @@ cdef enum:
 
 
 @cython.final
-cdef class RequestDecoder(_Decoder):
+cdef class RequestDecoder(Decoder):
     cdef str _method, _target, _path, _scheme, _host, _authority, _upgrade
     cdef int _hosts, _expects, _empty
 
-    def __init__(self, Limits limits not None):
+    def __cinit__(self, limits):
         self._state = START
 
     def next(self):
@@ -683,7 +149,7 @@ cdef class RequestDecoder(_Decoder):
 
     cdef int _start(self) except -2:
         """Empty lines before it (RFC 9112 §2.2), then the request line."""
-        cdef Limits limits = self._limits
+        cdef _Limits limits = self._limits
         cdef Py_ssize_t n
         cdef bint short
         cdef const uint8_t* s
@@ -857,12 +323,12 @@ cdef class RequestDecoder(_Decoder):
 
 
 @cython.final
-cdef class ResponseDecoder(_Decoder):
+cdef class ResponseDecoder(Decoder):
     cdef str _reason
     cdef int _code
     cdef bint _eof, _reusable, _to_head, _to_connect
 
-    def __init__(self, Limits limits not None):
+    def __cinit__(self, limits):
         self._state = IDLE
         self._blame = 502
         self._reusable = True
@@ -920,7 +386,7 @@ cdef class ResponseDecoder(_Decoder):
 
     cdef int _start(self) except -2:
         """status-line, RFC 9112 §4: HTTP-version SP 3DIGIT [ SP [ reason-phrase ] ]."""
-        cdef Limits limits = self._limits
+        cdef _Limits limits = self._limits
         cdef Py_ssize_t n = self._len - self._pos
         cdef const uint8_t* s = self._p + self._pos
         cdef int high
@@ -1018,155 +484,3 @@ cdef dict REASONS = {
     412: "Precondition Failed", 416: "Range Not Satisfiable", 429: "Too Many Requests",
     500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
 }
-
-# --- encoders ----------------------------------------------------------------------------------------------------
-
-
-cdef inline int octets_of(object text, const uint8_t** p, Py_ssize_t* n) except -1:
-    """The Latin-1 octets of a str, in place."""
-    if type(text) is not str:
-        raise TypeError("names, values, methods, targets and reasons are str")
-    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
-        raise ValueError("not Latin-1")
-    p[0] = <const uint8_t*> PyUnicode_DATA(text)
-    n[0] = PyUnicode_GET_LENGTH(text)
-    return 0
-
-
-cdef inline tuple line_of(object item):
-    cdef tuple line
-    if type(item) is not tuple or len(<tuple> item) != 2:
-        raise TypeError("a field line is a tuple of a name and a value")
-    return <tuple> item
-
-
-cdef Py_ssize_t measure(list lines, bint trailers) except -1:
-    """Octets of these field lines on the wire, once each is known to be safe."""
-    cdef const uint8_t* p
-    cdef Py_ssize_t n = 0, total = 0
-    cdef Known* row
-    cdef tuple line
-    for item in lines:
-        line = line_of(item)
-        octets_of(line[0], &p, &n)
-        row = known(p, n)
-        if row == NULL and not h1_is_token(p, n):
-            raise ValueError("field name is not a token (RFC 9110 §5.1)")
-        if trailers and H1_F_CONTENT_LENGTH <= h1_field(p, n) <= H1_F_HOST:
-            raise ValueError("framing or routing field in a trailer section (RFC 9110 §6.5.1)")
-        total += n + 4
-        octets_of(line[1], &p, &n)
-        if h1_check_value(p, n) < 0:
-            raise ValueError("control octet in a field value (RFC 9110 §5.5)")
-        total += n
-    return total
-
-
-cdef uint8_t* put_lines(uint8_t* to, list lines) noexcept:
-    """Write lines that `measure` has passed, and the empty line."""
-    cdef tuple line
-    cdef Py_ssize_t n
-    for item in lines:
-        line = <tuple> item
-        n = PyUnicode_GET_LENGTH(line[0])
-        memcpy(to, PyUnicode_DATA(line[0]), n)
-        memcpy(to + n, b": ", 2)
-        to += n + 2
-        n = PyUnicode_GET_LENGTH(line[1])
-        memcpy(to, PyUnicode_DATA(line[1]), n)
-        memcpy(to + n, b"\r\n", 2)
-        to += n + 2
-    memcpy(to, b"\r\n", 2)
-    return to + 2
-
-
-def encode_request_head(str method not None, str target not None, lines):
-    cdef list fields = lines if type(lines) is list else list(lines)
-    cdef const uint8_t* m
-    cdef const uint8_t* t
-    cdef Py_ssize_t m_n = 0, t_n = 0, i, total
-    cdef bytes out
-    cdef uint8_t* to
-    octets_of(method, &m, &m_n)
-    if known(m, m_n) == NULL and not h1_is_token(m, m_n):
-        raise ValueError("method is not a token (RFC 9110 §9.1)")
-    octets_of(target, &t, &t_n)
-    if t_n == 0:
-        raise ValueError("empty request target (RFC 9112 §3.2)")
-    for i in range(t_n):
-        if not H1_CLASS[t[i]] & H1_TARGET:
-            raise ValueError("control octet, space or fragment in the request target (RFC 9112 §3.2)")
-    total = m_n + t_n + 14 + measure(fields, False)
-    out = PyBytes_FromStringAndSize(NULL, total)
-    to = <uint8_t*> PyBytes_AS_STRING(out)
-    memcpy(to, m, m_n)
-    to += m_n
-    to[0] = 32
-    memcpy(to + 1, t, t_n)
-    to += t_n + 1
-    memcpy(to, b" HTTP/1.1\r\n", 11)
-    put_lines(to + 11, fields)
-    return out
-
-
-def encode_response_head(int status, str reason not None, lines):
-    cdef list fields = lines if type(lines) is list else list(lines)
-    cdef const uint8_t* r
-    cdef Py_ssize_t r_n = 0, total
-    cdef bytes out
-    cdef uint8_t* to
-    if not 100 <= status <= 599:
-        raise ValueError("status is from 100 to 599 (RFC 9110 §15)")
-    octets_of(reason, &r, &r_n)
-    if h1_check_value(r, r_n) < 0:
-        raise ValueError("control octet in the reason phrase (RFC 9112 §4)")
-    total = r_n + 17 + measure(fields, False)
-    out = PyBytes_FromStringAndSize(NULL, total)
-    to = <uint8_t*> PyBytes_AS_STRING(out)
-    memcpy(to, b"HTTP/1.1 ", 9)
-    to[9] = 48 + status // 100
-    to[10] = 48 + status // 10 % 10
-    to[11] = 48 + status % 10
-    to[12] = 32
-    memcpy(to + 13, r, r_n)
-    to += 13 + r_n
-    memcpy(to, b"\r\n", 2)
-    put_lines(to + 2, fields)
-    return out
-
-
-def encode_chunk(bytes data not None):
-    cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-    cdef Py_ssize_t left = n, digits = 0, i
-    cdef bytes out
-    cdef uint8_t* to
-    if n == 0:
-        raise ValueError("an empty chunk would end the body (RFC 9112 §7.1)")
-    while left:
-        digits += 1
-        left >>= 4
-    out = PyBytes_FromStringAndSize(NULL, digits + n + 4)
-    to = <uint8_t*> PyBytes_AS_STRING(out)
-    left = n
-    for i in range(digits - 1, -1, -1):
-        to[i] = b"0123456789abcdef"[left & 15]
-        left >>= 4
-    to += digits
-    memcpy(to, b"\r\n", 2)
-    memcpy(to + 2, PyBytes_AS_STRING(data), n)
-    memcpy(to + 2 + n, b"\r\n", 2)
-    return out
-
-
-def encode_last_chunk(trailers=()):
-    cdef list fields
-    cdef bytes out
-    cdef uint8_t* to
-    if not trailers:
-        return b"0\r\n\r\n"
-    fields = trailers if type(trailers) is list else list(trailers)
-    out = PyBytes_FromStringAndSize(NULL, 5 + measure(fields, True))
-    to = <uint8_t*> PyBytes_AS_STRING(out)
-    memcpy(to, b"0\r\n", 3)
-    put_lines(to + 3, fields)
-    return out
