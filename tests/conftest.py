@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -50,3 +51,14 @@ async def no_leaks_on_loop() -> AsyncIterator[None]:
     assert not tasks, f"tasks left behind: {tasks}"
     left = _sockets() - sockets
     assert left <= 0, f"sockets left open: {left}"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command, "-out", cert, "-keyout", key], check=True, capture_output=True)
+    return cert, key

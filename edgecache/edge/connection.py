@@ -220,9 +220,7 @@ class ClientConnection(Wire):
                 self.limit(Phase.HEAD)
             await self.wait_for_data()
         assert isinstance(event, RequestHead)
-        self._phase = Phase.WORK
-        self._limit = NEVER
-        self.deadline = self._stall_check
+        self._work()
         if event.method == "CONNECT":
             raise RequestError("CONNECT is for proxies a client has chosen (RFC 9110 §9.3.6)", status=501)
         if event.scheme is not None and event.scheme != self.scheme:
@@ -232,7 +230,13 @@ class ClientConnection(Wire):
     async def wait_for_body(self) -> None:
         """Wait for more of the body somebody is reading, for the limit between octets."""
         self.limit(Phase.BODY)
-        await self.wait_for_data()
+        try:
+            await self.wait_for_data()
+        finally:
+            self._work()
+
+    def _work(self) -> None:
+        """The handler is at work: no limit runs, but that for what is being sent."""
         self._phase = Phase.WORK
         self._limit = NEVER
         self.deadline = self._stall_check

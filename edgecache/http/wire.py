@@ -76,7 +76,8 @@ class Wire(asyncio.Protocol):
         try:
             await waiter
         finally:
-            self._reader = None
+            if self._reader is waiter:  # a cancelled waiter may run after the next one has come
+                self._reader = None
 
     async def drain(self) -> None:
         """Return when the transport can take more, or the connection is lost: look at `lost` afterwards."""
@@ -85,7 +86,8 @@ class Wire(asyncio.Protocol):
             try:
                 await waiter
             finally:
-                self._drainer = None
+                if self._drainer is waiter:
+                    self._drainer = None
 
     def pause_reading(self) -> None:
         if not (self.read_paused or self.lost or self.transport.is_closing()):
