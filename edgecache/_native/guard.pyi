@@ -1,0 +1,1 @@
+"""Locks, recovery after a death, and pins of the arena. Nothing here is for Python."""

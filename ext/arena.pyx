@@ -1,0 +1,632 @@
+"""The Python face of the arena: makes the mapping, turns objects into `Entry` snapshots.
+
+No lock is held while Python code can run: under a shard's lock only plain bytes objects are allocated, which the cycle
+collector does not track, and nothing is released. The GIL is kept throughout, since sections are short: so one process
+is in at most one section at a time, its pin records have one writer, and a fork never copies a held lock.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from edgecache._native.guard cimport pin_drop, pin_take, shard_create, shard_lock, shard_unlock, slot_release
+from edgecache._native.layout cimport (
+    BUCKET_SPAN, LAYOUT_VERSION, MAX_TAGS, MAX_UNITS, PIN_WAYS, UNIT, BodyHeader, Bucket, InflightHeader, InflightSlot,
+    ObjectHeader, PurgeSlot, PurgeTable, Root, Shard, ShardView, View, object_at, shard_of,
+)
+from edgecache._native.purgetable cimport purges_apply, purges_create, purges_raise, purges_verdict
+from edgecache._native.shard cimport (
+    Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid, touch,
+)
+from edgecache._native.sync cimport (
+    MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_SHARED, PROT_READ, PROT_WRITE, add, getpid, iovec, load,
+    madvise, mmap, munmap, mutex_create,
+)
+
+from edgecache._native.hashing import hash_key, hash_tag  # noqa: F401  the contract's names
+
+FLAG_VARY_MARKER = 1
+FLAG_HIT_FOR_PASS = 2
+FLAG_HAS_VARY = 4
+FLAG_MUST_REVALIDATE = 8
+FLAG_NO_CACHE = 16
+FLAG_PARTIAL = 32
+
+cdef enum:
+    MAX_SHARDS = 4096
+    SHARDS_BY_ITSELF = 64
+    LARGEST_A_SHARD = 8
+
+cdef uint64_t MAGIC = 0x616E656172616365  # "ecaraena", little-endian
+
+
+# --- layout ---
+
+def _aligned(size):
+    return (size + 63) // 64 * 64
+
+
+def _power(value, least, most):
+    """The power of two at or below `value`, within bounds that are powers of two."""
+    return min(max(1 << max(value.bit_length() - 1, 0), least), most)
+
+
+def _largest_units(max_object):
+    """Units of the largest object, however it is split in two chains."""
+    return -(-(max_object + sizeof(ObjectHeader) + sizeof(BodyHeader)) // UNIT) + 1
+
+
+def _reserve(units):
+    return units // 64
+
+
+def _plan(size, max_object, shards, purge_slots, counters, processes):
+    """Offsets and counts for a mapping of `size`, and how many units a shard lacks (0 or less: it fits)."""
+    if not shards:
+        shards = _power(size // (32 * max_object), 1, SHARDS_BY_ITSELF)
+    purge_slots = _power(purge_slots, 8, 1 << 24) if purge_slots else _power(size // 8192, 64, 1 << 20)
+    pin_slots = _power(size >> 18, 2 * PIN_WAYS, 4096)
+    inflight = _power(size >> 18, 16, 4096)
+    plan = {"shards": shards, "pin_slots": pin_slots, "inflight": inflight, "purge_slots": purge_slots}
+    at = _aligned(sizeof(Root))
+    for name, length in (
+        ("purges_at", _aligned(sizeof(PurgeTable)) + purge_slots * sizeof(PurgeSlot)),
+        ("counters_at", counters * 8),
+        ("inflight_at", _aligned(sizeof(InflightHeader)) + inflight * sizeof(InflightSlot)),
+        ("pins_at", processes * pin_slots * 8),
+    ):
+        plan[name] = at
+        at = _aligned(at + length)
+    plan["shards_at"] = at
+    stride = max(size - at, 0) // shards // 64 * 64
+    # Alignment between the parts takes at most 192 octets, a bucket more than its share 64.
+    room = stride - _aligned(sizeof(Shard)) - 3 * 64 - sizeof(Bucket) - 8
+    units = max(room * BUCKET_SPAN // (BUCKET_SPAN * (UNIT + 4) + UNIT * sizeof(Bucket)), 0)
+    units = min(units, MAX_UNITS - 1)
+    need = LARGEST_A_SHARD * _largest_units(max_object)
+    need += _reserve(need * 65 // 64) + 1
+    plan.update(shard_stride=stride, unit_count=units + 1, bucket_count=units * UNIT // BUCKET_SPAN + 1)
+    plan.update(reserve=_reserve(units))
+    return plan, need - units
+
+
+def _least(size, *rest):
+    """The smallest mapping that holds what is asked."""
+    low = size
+    high = max(size, 4096)
+    while _plan(high, *rest)[1] > 0:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _plan(middle, *rest)[1] > 0:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+cdef int view_open(View *view, char *base) except -1:
+    """Work out this process's addresses of the regions from the mapping's own root."""
+    cdef Root *root = <Root *> base
+    cdef ShardView *s
+    cdef char *at
+    cdef uint32_t i
+    view.root = root
+    view.purges = <PurgeTable *> (base + root.purges_at)
+    view.counters = <int64_t *> (base + root.counters_at)
+    view.inflight = <InflightHeader *> (base + root.inflight_at)
+    view.pins = <uint64_t *> (base + root.pins_at)
+    view.max_object = root.max_object
+    view.pin_above = root.pin_above
+    view.shard_count = root.shards
+    view.pin_slots = root.pin_slots
+    view.slot = 0
+    view.pid = getpid()
+    view.shards = <ShardView *> calloc(root.shards, sizeof(ShardView))
+    if view.shards == NULL:
+        raise MemoryError
+    for i in range(root.shards):
+        at = base + root.shards_at + i * root.shard_stride
+        s = &view.shards[i]
+        s.shard = <Shard *> at
+        at += (sizeof(Shard) + 63) // 64 * 64
+        s.buckets = <Bucket *> at
+        at += root.bucket_count * sizeof(Bucket)
+        s.links = <uint32_t *> at
+        at += ((root.unit_count + 1) * <size_t> 4 + 63) // 64 * 64
+        s.units = at - UNIT
+        s.unit_count = root.unit_count
+        s.bucket_count = root.bucket_count
+        s.reserve = root.reserve
+        s.number = i
+        s.view = view
+    return 0
+
+
+# --- arguments ---
+
+cdef int take_key(bytes key, uint64_t *low, uint64_t *high) except -1:
+    if key is None or PyBytes_GET_SIZE(key) != 16:
+        raise ValueError("a key has 16 octets")
+    memcpy(low, PyBytes_AS_STRING(key), 8)
+    memcpy(high, PyBytes_AS_STRING(key) + 8, 8)
+    return 0
+
+
+cdef class _Tags:
+    """A sequence of tags as a C array."""
+
+    cdef uint64_t *items
+    cdef uint32_t count
+
+    def __cinit__(self, tags):
+        cdef list listed = list(tags)
+        cdef uint32_t i
+        self.count = len(listed)
+        self.items = <uint64_t *> malloc((self.count + 1) * sizeof(uint64_t))
+        if self.items == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            self.items[i] = listed[i]
+            if self.items[i] == 0:
+                raise ValueError("0 is no tag")
+
+    def __dealloc__(self):
+        free(self.items)
+
+
+cdef class _Parts:
+    """A body's parts as iovecs; keeps them alive."""
+
+    cdef list parts
+    cdef iovec *items
+    cdef uint32_t count
+    cdef uint64_t size
+
+    def __cinit__(self, body):
+        cdef uint32_t i
+        cdef bytes part
+        self.parts = list(body)
+        self.count = len(self.parts)
+        self.items = <iovec *> malloc((self.count + 1) * sizeof(iovec))
+        if self.items == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            part = <bytes?> self.parts[i]
+            self.items[i].iov_base = PyBytes_AS_STRING(part)
+            self.items[i].iov_len = PyBytes_GET_SIZE(part)
+            self.size += PyBytes_GET_SIZE(part)
+
+    def __dealloc__(self):
+        free(self.items)
+
+
+cdef int fits(bytes head, bytes meta) except -1:
+    return PyBytes_GET_SIZE(head) <= 0xFFFFFFFF and PyBytes_GET_SIZE(meta) <= 0xFFFFFFFF
+
+
+# --- what `get` returns ---
+
+cdef class Entry:
+    def __init__(self):
+        raise TypeError("entries come from Arena.get")
+
+    @property
+    def head(self):
+        cdef Py_ssize_t at
+        if self._head is None:
+            at = self.found.tag_count * 8 + self.found.meta_size
+            self._head = self.data[at : at + self.found.head_size]
+        return self._head
+
+    @property
+    def meta(self):
+        cdef Py_ssize_t at
+        if self._meta is None:
+            at = self.found.tag_count * 8
+            self._meta = self.data[at : at + self.found.meta_size]
+        return self._meta
+
+    @property
+    def body_size(self):
+        return self.found.body_size
+
+    @property
+    def born_at(self):
+        return self.found.born_at
+
+    @property
+    def fresh_until(self):
+        return self.found.fresh_until
+
+    @property
+    def stale_until(self):
+        return self.found.stale_until
+
+    @property
+    def flags(self):
+        return self.found.flags
+
+    @property
+    def status(self):
+        return self.found.status
+
+    @property
+    def fill_seq(self):
+        return self.found.fill_seq
+
+    @property
+    def soft_purged(self):
+        return self.found.soft_purged != 0
+
+    @property
+    def generation(self):
+        return self.found.generation
+
+    def tags(self):
+        cdef const uint64_t *items = <const uint64_t *> PyBytes_AS_STRING(self.data)
+        cdef uint64_t tag
+        cdef int i
+        out = []
+        for i in range(self.found.tag_count):
+            memcpy(&tag, items + i, 8)
+            out.append(tag)
+        return out
+
+    def read(self, uint64_t offset, uint64_t size):
+        cdef uint64_t front
+        cdef bytes out
+        if offset >= self.found.body_size:
+            return b""
+        if size > self.found.body_size - offset:
+            size = self.found.body_size - offset
+        if self.copied:
+            front = <uint64_t> self.found.tag_count * 8 + self.found.meta_size + self.found.head_size + offset
+            return self.data[front : front + size]
+        if not self.pinned:
+            raise ValueError("the entry is closed")
+        # No lock: a pinned chain does not change.
+        out = PyBytes_FromStringAndSize(NULL, size)
+        copy_body(&self.arena.view.shards[self.found.shard], self.found.body, offset, PyBytes_AS_STRING(out), size)
+        return out
+
+    def close(self):
+        cdef ShardView *s
+        if not self.pinned:
+            return
+        self.pinned = False
+        if self.pid != getpid():
+            return  # inherited by a fork: the pin is the parent's
+        s = &self.arena.view.shards[self.found.shard]
+        shard_lock(s)
+        pin_drop(s, self.found.body, self.found.slot)
+        shard_unlock(s)
+
+    def __dealloc__(self):
+        if self.pinned and self.arena is not None:
+            self.close()
+
+
+cdef void copy_out(ShardView *s, uint32_t unit, char *target, size_t front, bint with_body) noexcept nogil:
+    cdef ObjectHeader *o = object_at(s, unit)
+    cdef size_t tags = <size_t> o.tag_count * 8
+    if with_body and o.body == 0:
+        copy_front(s, unit, target, target + tags, front - tags + o.body_size)
+        return
+    copy_front(s, unit, target, target + tags, front - tags)
+    if with_body:
+        copy_body(s, o.body, 0, target + front, o.body_size)
+
+
+cdef Entry find_entry(Arena arena, bytes key, bint peek):
+    cdef uint64_t low = 0, high = 0
+    cdef ShardView *s
+    cdef ObjectHeader *o
+    cdef Entry entry
+    cdef uint32_t unit
+    cdef size_t front, size
+    cdef object data = None
+    take_key(key, &low, &high)
+    s = shard_of(&arena.view, high)
+    entry = Entry.__new__(Entry)
+    entry.arena = arena
+    entry.key = key
+    shard_lock(s)
+    unit = search_valid(s, low, high, peek)
+    if unit == 0:
+        if not peek:
+            s.shard.misses += 1
+        shard_unlock(s)
+        return None
+    describe(s, unit, &entry.found)
+    o = object_at(s, unit)
+    front = <size_t> o.tag_count * 8 + o.meta_size + o.head_size
+    if o.body == 0:
+        size = front + o.body_size
+    else:
+        entry.pinned = pin_take(s, o.body)
+        entry.found.slot = arena.view.slot
+        entry.pid = arena.view.pid
+        size = front if entry.pinned else front + o.body_size
+    entry.copied = not entry.pinned
+    try:
+        data = PyBytes_FromStringAndSize(NULL, size)
+    except MemoryError:
+        if entry.pinned:
+            pin_drop(s, o.body, entry.found.slot)
+            entry.pinned = False
+        shard_unlock(s)
+        raise
+    entry.data = data
+    copy_out(s, unit, PyBytes_AS_STRING(data), front, entry.copied)
+    if not peek:
+        touch(s, unit)
+        s.shard.hits += 1
+    shard_unlock(s)
+    return entry
+
+
+cdef int64_t *counter_at(Arena arena, Py_ssize_t number) except NULL:
+    if not 0 <= number < arena.view.root.counters:
+        raise IndexError(f"counters are 0 to {arena.view.root.counters - 1}")
+    return &arena.view.counters[number]
+
+
+# --- the arena ---
+
+cdef class Arena:
+    def __cinit__(
+        self,
+        size,
+        *,
+        max_object=1 << 20,
+        shards=0,
+        purge_slots=0,
+        counters=1024,
+        processes=64,
+        pin_above=32768,
+    ):
+        cdef Root *root
+        cdef ShardView *s
+        cdef void *base
+        cdef uint32_t i
+        for name, value, least, most in (
+            ("size", size, 1, 1 << 46),
+            ("max_object", max_object, 1, (1 << 32) - 1),
+            ("shards", shards, 0, MAX_SHARDS),
+            ("purge_slots", purge_slots, 0, 1 << 24),
+            ("counters", counters, 0, 1 << 24),
+            ("processes", processes, 1, 4096),
+            ("pin_above", pin_above, 0, (1 << 32) - 1),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be between {least} and {most}, not {value}")
+        plan, lacking = _plan(size, max_object, shards, purge_slots, counters, processes)
+        if lacking > 0:
+            least = _least(size, max_object, shards, purge_slots, counters, processes)
+            raise ValueError(
+                f"{size} octets are too few for an arena with objects of up to {max_object}: "
+                f"it needs at least {least} for its index and {LARGEST_A_SHARD} of the largest in a shard"
+            )
+        base = mmap(
+            NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
+        )
+        if base == MAP_FAILED:
+            raise MemoryError(f"no shared mapping of {size} octets to be had")
+        self.base = <char *> base
+        self.size = size
+        self.shards = plan["shards"]
+        self.max_object = max_object
+        self.pin_above = pin_above
+        madvise(base, size, MADV_HUGEPAGE)  # where the system allows it for shared memory; else nothing changes
+        root = <Root *> base
+        root.magic = MAGIC
+        root.version = LAYOUT_VERSION
+        root.shards = plan["shards"]
+        root.size = size
+        root.max_object = max_object
+        root.pin_above = pin_above
+        root.processes = processes
+        root.pin_slots = plan["pin_slots"]
+        root.counters = counters
+        root.inflight = plan["inflight"]
+        root.purges_at = plan["purges_at"]
+        root.counters_at = plan["counters_at"]
+        root.inflight_at = plan["inflight_at"]
+        root.pins_at = plan["pins_at"]
+        root.shards_at = plan["shards_at"]
+        root.shard_stride = plan["shard_stride"]
+        root.unit_count = plan["unit_count"]
+        root.bucket_count = plan["bucket_count"]
+        root.reserve = plan["reserve"]
+        view_open(&self.view, self.base)
+        purges_create(self.view.purges, plan["purge_slots"])
+        self.view.inflight.capacity = root.inflight
+        mutex_create(&self.view.inflight.mutex)
+        for i in range(root.shards):
+            s = &self.view.shards[i]
+            shard_create(s)
+
+    def __dealloc__(self):
+        free(self.view.shards)
+        if self.base != NULL:
+            munmap(self.base, self.size)
+
+    def attach(self, slot):
+        if not 0 <= slot < self.view.root.processes:
+            raise ValueError(f"process slots are 0 to {self.view.root.processes - 1}")
+        self.view.slot = slot
+        self.view.pid = getpid()
+
+    def release_slot(self, slot):
+        if not 0 <= slot < self.view.root.processes:
+            raise ValueError(f"process slots are 0 to {self.view.root.processes - 1}")
+        slot_release(&self.view, slot)
+
+    # --- objects ---
+
+    def get(self, bytes key not None):
+        return find_entry(self, key, False)
+
+    def peek(self, bytes key not None):
+        return find_entry(self, key, True)
+
+    def put(
+        self,
+        bytes key not None,
+        bytes head not None,
+        bytes meta not None,
+        body,
+        *,
+        double born_at,
+        double fresh_until,
+        double stale_until,
+        uint32_t flags,
+        uint16_t status,
+        uint64_t fill_seq,
+        tags,
+    ):
+        cdef Record r
+        cdef _Tags hashes = _Tags(tags)
+        cdef _Parts parts = _Parts(body)
+        take_key(key, &r.key_low, &r.key_high)
+        if not fits(head, meta):
+            return False
+        r.tags = hashes.items
+        r.tag_count = hashes.count
+        r.meta = meta
+        r.meta_size = <uint32_t> PyBytes_GET_SIZE(meta)
+        r.head = head
+        r.head_size = <uint32_t> PyBytes_GET_SIZE(head)
+        r.body = parts.items
+        r.body_parts = parts.count
+        r.body_size = parts.size
+        r.fill_seq = fill_seq
+        r.born_at = born_at
+        r.fresh_until = fresh_until
+        r.stale_until = stale_until
+        r.flags = flags
+        r.status = status
+        return object_put(&self.view, &r)
+
+    def freshen(
+        self,
+        bytes key not None,
+        uint64_t generation,
+        bytes head not None,
+        bytes meta not None,
+        *,
+        double born_at,
+        double fresh_until,
+        double stale_until,
+        uint32_t flags,
+        uint16_t status,
+        uint64_t fill_seq,
+        tags,
+    ):
+        cdef Record r
+        cdef _Tags hashes = _Tags(tags)
+        take_key(key, &r.key_low, &r.key_high)
+        if not fits(head, meta):
+            return False
+        r.tags = hashes.items
+        r.tag_count = hashes.count
+        r.meta = meta
+        r.meta_size = <uint32_t> PyBytes_GET_SIZE(meta)
+        r.head = head
+        r.head_size = <uint32_t> PyBytes_GET_SIZE(head)
+        r.body = NULL
+        r.body_parts = 0
+        r.body_size = 0
+        r.fill_seq = fill_seq
+        r.born_at = born_at
+        r.fresh_until = fresh_until
+        r.stale_until = stale_until
+        r.flags = flags
+        r.status = status
+        return object_freshen(&self.view, &r, generation)
+
+    def remove(self, bytes key not None, uint64_t generation=0):
+        cdef uint64_t low = 0, high = 0
+        take_key(key, &low, &high)
+        return object_remove(&self.view, low, high, generation)
+
+    def __len__(self):
+        cdef uint32_t i
+        cdef Py_ssize_t total = 0
+        for i in range(self.view.shard_count):
+            total += self.view.shards[i].shard.objects
+        return total
+
+    # --- purges ---
+
+    def sequence(self):
+        return load(&self.view.purges.sequence)
+
+    def apply_purge(self, uint64_t sequence, tags, *, bint soft):
+        cdef _Tags hashes = _Tags(tags)
+        purges_apply(self.view.purges, sequence, hashes.items, hashes.count, soft)
+
+    def raise_floor(self, uint64_t sequence, *, bint soft):
+        purges_raise(self.view.purges, sequence, soft)
+
+    def purged(self, uint64_t fill_seq, tags):
+        cdef _Tags hashes = _Tags(tags)
+        return purges_verdict(self.view.purges, fill_seq, hashes.items, hashes.count)
+
+    # --- counters ---
+
+    def add(self, Py_ssize_t counter, int64_t amount=1):
+        add(counter_at(self, counter), amount)
+
+    def counter(self, Py_ssize_t counter):
+        return <int64_t> load(<uint64_t *> counter_at(self, counter))
+
+    # --- figures ---
+
+    def stats(self):
+        cdef Shard *shard
+        cdef Root *root = self.view.root
+        cdef uint32_t i
+        cdef uint64_t used = 0, data = 0, pinned = 0, body = 0
+        cdef int64_t objects = 0, evictions = 0, inserts = 0, hits = 0, misses = 0, purged = 0, pins = 0
+        for i in range(self.view.shard_count):
+            shard = self.view.shards[i].shard
+            objects += shard.objects
+            used += <uint64_t> (root.unit_count - 1 - shard.free_units) * UNIT
+            pinned += <uint64_t> shard.pinned_units * UNIT
+            body += shard.bytes_body
+            data += shard.bytes_data
+            evictions += shard.evictions
+            inserts += shard.inserts
+            hits += shard.hits
+            misses += shard.misses
+            purged += shard.purged
+            pins += shard.pins
+        return {
+            "objects": objects,
+            "bytes_used": used,
+            "bytes_body": body,
+            "bytes_data": data,
+            "bytes_slack": max(used - data, 0),
+            "bytes_pinned": pinned,
+            "bytes_units": <uint64_t> (root.unit_count - 1) * UNIT * self.view.shard_count,
+            "size": self.size,
+            "evictions": evictions,
+            "inserts": inserts,
+            "hits": hits,
+            "misses": misses,
+            "purged": purged,
+            "recovered": root.recovered,
+            "pins": pins,
+            "folds": self.view.purges.folds,
+        }
+
+    def check(self):
+        from edgecache._native.probe import check
+
+        check(self)
+
+
+# Of an object of 1 KiB with a head of some 200 octets: header, share of the index, links of its seven units.
+OVERHEAD = sizeof(ObjectHeader) + 7 * UNIT * sizeof(Bucket) // BUCKET_SPAN + 7 * sizeof(uint32_t)

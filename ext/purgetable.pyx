@@ -1,0 +1,216 @@
+"""The purge table: tag -> numbers of its last hard and soft purge, in open addressing (DESIGN §7).
+
+Who writes holds the mutex. Who reads holds nothing, in any process:
+
+- A slot's numbers only grow, each in one store; a new slot's tag is stored after its numbers; slots do not move but in
+  a rebuild. A reader so finds every purge whose stores came before its loads.
+- A purge stores its slots, then the sequence, then the epoch. A reader loads the epoch first. If it sees the new one,
+  it sees the slots; if the old one, the purge had not returned when the reader began. An object is held valid for
+  exactly the epoch it was checked under, so whoever begins after `purges_apply` has returned checks it again, in all
+  processes alike, and a put that raced with the purge has left an object checked under the old epoch.
+- While slots move `rebuild` is odd, and it differs afterwards: a reader that met that reads again under the mutex.
+
+A writer that died leaves slots whose purge was not announced: they can only purge what the purge, which its log will
+bring again, was to purge. One that died in a rebuild leaves a floor at the newest number begun with: everything older is
+purged. More may be purged than was asked, never less; the same holds for folding when the table is full.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+from edgecache._native.extents cimport crash_point
+from edgecache._native.layout cimport PurgeSlot, PurgeTable
+from edgecache._native.sync cimport (
+    EOWNERDEAD, fence, load, mutex_create, pthread_mutex_consistent, pthread_mutex_lock, pthread_mutex_unlock, store,
+)
+
+cdef enum:
+    FOLD_CLASSES = 64
+
+
+cdef inline PurgeSlot *slots_of(PurgeTable *t) noexcept nogil:
+    return <PurgeSlot *> (<char *> t + ((sizeof(PurgeTable) + 63) // 64) * 64)
+
+
+cdef inline uint64_t newest(const PurgeSlot *slot) noexcept nogil:
+    return slot.hard if slot.hard > slot.soft else slot.soft
+
+
+cdef void purges_create(PurgeTable *t, uint32_t capacity) noexcept nogil:
+    """An empty table of `capacity` slots, a power of two."""
+    t.capacity = capacity
+    mutex_create(&t.mutex)
+
+
+cdef void purges_lock(PurgeTable *t) noexcept nogil:
+    cdef uint32_t i, used = 0
+    cdef uint64_t floor
+    cdef PurgeSlot *slots = slots_of(t)
+    if pthread_mutex_lock(&t.mutex) != EOWNERDEAD:
+        return
+    if t.rebuild & 1:
+        floor = t.pending if t.pending > t.sequence else t.sequence
+        if floor > t.floor_hard:
+            store(&t.floor_hard, floor)
+        memset(slots, 0, <size_t> t.capacity * sizeof(PurgeSlot))
+        store(&t.rebuild, t.rebuild + 1)
+    for i in range(t.capacity):
+        used += slots[i].tag != 0
+    t.used = used
+    store(&t.epoch, t.epoch + 1)
+    pthread_mutex_consistent(&t.mutex)
+
+
+cdef inline PurgeSlot *find(PurgeTable *t, uint64_t tag) noexcept nogil:
+    """The slot of the tag, or an empty one; NULL only where slots move under the reader."""
+    cdef PurgeSlot *slots = slots_of(t)
+    cdef uint32_t mask = t.capacity - 1, at = <uint32_t> tag & mask, i
+    cdef uint64_t there
+    for i in range(t.capacity):
+        there = load(&slots[at].tag)
+        if there == tag or there == 0:
+            return &slots[at]
+        at = (at + 1) & mask
+    return NULL
+
+
+cdef void fold(PurgeTable *t) noexcept nogil:
+    """Raise the floors over the older purges and drop their slots: at least a sixteenth, as a rule about half.
+
+    The line is drawn between classes of numbers of equal width, the first with half of the slots at or below it.
+    """
+    cdef PurgeSlot *slots = slots_of(t)
+    cdef PurgeSlot *kept = <PurgeSlot *> malloc(<size_t> t.capacity * sizeof(PurgeSlot))
+    cdef PurgeSlot *slot
+    cdef uint32_t classes[FOLD_CLASSES]
+    cdef uint32_t i, keep = 0, below = 0
+    cdef uint64_t low = <uint64_t> -1, high = 0, number, width, line
+    memset(classes, 0, sizeof(classes))
+    for i in range(t.capacity):
+        if slots[i].tag:
+            number = newest(&slots[i])
+            low = number if number < low else low
+            high = number if number > high else high
+    width = (high - low) // FOLD_CLASSES + 1
+    line = high
+    if kept != NULL:
+        for i in range(t.capacity):
+            if slots[i].tag:
+                classes[(newest(&slots[i]) - low) // width] += 1
+        for i in range(FOLD_CLASSES):
+            below += classes[i]
+            if below * 2 >= t.used:
+                line = low + (i + 1) * width - 1
+                break
+    store(&t.rebuild, t.rebuild + 1)
+    fence()
+    for i in range(t.capacity):
+        if slots[i].tag == 0:
+            continue
+        if newest(&slots[i]) > line:
+            kept[keep] = slots[i]
+            keep += 1
+            continue
+        if slots[i].hard > t.floor_hard:
+            store(&t.floor_hard, slots[i].hard)
+        if slots[i].soft > t.floor_soft:
+            store(&t.floor_soft, slots[i].soft)
+    crash_point()
+    memset(slots, 0, <size_t> t.capacity * sizeof(PurgeSlot))
+    crash_point()
+    for i in range(keep):
+        slot = find(t, kept[i].tag)
+        slot.hard = kept[i].hard
+        slot.soft = kept[i].soft
+        store(&slot.tag, kept[i].tag)
+    t.used = keep
+    t.folds += 1
+    fence()
+    store(&t.rebuild, t.rebuild + 1)
+    free(kept)
+
+
+cdef void note(PurgeTable *t, uint64_t tag, uint64_t sequence, bint soft) noexcept nogil:
+    cdef PurgeSlot *slot
+    if sequence <= t.floor_hard or (soft and sequence <= t.floor_soft):
+        return
+    slot = find(t, tag)
+    if slot.tag == 0:
+        if <uint64_t> t.used * 4 >= <uint64_t> t.capacity * 3:
+            fold(t)
+            note(t, tag, sequence, soft)
+            return
+        slot.hard = 0 if soft else sequence
+        slot.soft = sequence if soft else 0
+        t.used += 1
+        crash_point()
+        store(&slot.tag, tag)
+    elif soft:
+        if sequence > slot.soft:
+            store(&slot.soft, sequence)
+    elif sequence > slot.hard:
+        store(&slot.hard, sequence)
+
+
+cdef void purges_apply(PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft) noexcept nogil:
+    cdef size_t i
+    purges_lock(t)
+    if sequence > t.pending:
+        t.pending = sequence
+    for i in range(count):
+        note(t, tags[i], sequence, soft)
+    crash_point()
+    if sequence > t.sequence:
+        store(&t.sequence, sequence)
+    store(&t.epoch, t.epoch + 1)
+    pthread_mutex_unlock(&t.mutex)
+
+
+cdef void purges_raise(PurgeTable *t, uint64_t sequence, bint soft) noexcept nogil:
+    purges_lock(t)
+    if sequence > t.pending:
+        t.pending = sequence
+    if soft:
+        if sequence > t.floor_soft:
+            store(&t.floor_soft, sequence)
+    elif sequence > t.floor_hard:
+        store(&t.floor_hard, sequence)
+    crash_point()
+    if sequence > t.sequence:
+        store(&t.sequence, sequence)
+    store(&t.epoch, t.epoch + 1)
+    pthread_mutex_unlock(&t.mutex)
+
+
+cdef int scan(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count) noexcept nogil:
+    cdef int verdict = 0
+    cdef size_t i
+    cdef PurgeSlot *slot
+    if load(&t.floor_hard) > fill_seq:
+        return 2
+    if load(&t.floor_soft) > fill_seq:
+        verdict = 1
+    for i in range(count):
+        slot = find(t, tags[i])
+        if slot == NULL or slot.tag == 0:
+            continue
+        if load(&slot.hard) > fill_seq:
+            return 2
+        if load(&slot.soft) > fill_seq:
+            verdict = 1
+    return verdict
+
+
+cdef int purges_verdict(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count) noexcept nogil:
+    """0 valid, 1 soft-purged, 2 hard-purged. The caller loads the epoch before it asks."""
+    cdef uint64_t before = load(&t.rebuild)
+    cdef int verdict
+    if not before & 1:
+        verdict = scan(t, fill_seq, tags, count)
+        fence()
+        if load(&t.rebuild) == before:
+            return verdict
+    purges_lock(t)
+    verdict = scan(t, fill_seq, tags, count)
+    pthread_mutex_unlock(&t.mutex)
+    return verdict
