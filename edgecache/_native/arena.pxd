@@ -12,7 +12,7 @@ cdef int view_open(View *view, char *base) except -1
 cdef class Arena:
     cdef View view
     cdef char *base
-    cdef readonly object size
+    cdef readonly size_t size
     cdef readonly object shards
     cdef readonly object max_object
     cdef readonly object pin_above
