@@ -23,7 +23,9 @@ def layout(arena: Arena) -> dict[str, int]:
 def extents(arena: Arena) -> dict[str, int]:
     """How broken up memory is: objects, chains, extents of chains, free runs, free units, objects in overflow."""
 
-def lookup(arena: Arena, key: bytes, now: float, denied: int, want_body: bool, room: int, gap: int) -> tuple[int, bytes]:
+def lookup(
+    arena: Arena, key: bytes, now: float, denied: int, want_body: bool, room: int, gap: int
+) -> tuple[int, bytes]:
     """The fast lane's look-up: its outcome, and the buffer's octets (a pinned body read through iovecs behind them)."""
 
 def bench_find(arena: Arena, keys: bytes, rounds: int) -> float:

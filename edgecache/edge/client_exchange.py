@@ -43,7 +43,7 @@ class _State(IntEnum):
 class RequestBody:
     """The body of a request, read from the connection as it is asked for (`BodyStream`)."""
 
-    __slots__ = ("_closed", "_connection", "_expect", "broken", "done", "length", "trailers")
+    __slots__ = ("_closed", "_connection", "_expect", "broken", "done", "length", "received", "trailers")
 
     def __init__(self, connection: "ClientConnection", length: int | None, expect: bool) -> None:
         self._connection = connection
@@ -53,6 +53,7 @@ class RequestBody:
         """Read to its end: the next request may follow."""
         self.broken = False
         """Cut off, malformed or too slow: nothing on this connection can be trusted any more."""
+        self.received = 0
         self._expect = expect
         self._closed = False
 
@@ -88,6 +89,7 @@ class RequestBody:
             self.broken = True
             raise
         if isinstance(event, bytes):
+            self.received += len(event)
             return event
         assert isinstance(event, End)
         self.done = True
@@ -124,6 +126,7 @@ class ClientExchange:
         "body",
         "received_at",
         "request",
+        "started_at",
         "upgrade",
     )
 
@@ -135,6 +138,7 @@ class ClientExchange:
         self._keep_alive = head.keep_alive
         self.upgrade = head.upgrade
         self.received_at = wall_clock()
+        self.started_at = 0.0
         self.request = Request(
             head.method,
             connection.scheme,
@@ -158,6 +162,10 @@ class ClientExchange:
     def started(self) -> bool:
         return self._state != _State.NEW
 
+    @property
+    def bytes_in(self) -> int:
+        return self._body.received if self._body is not None else 0
+
     def interim(self, response: Response) -> None:
         if self._state != _State.NEW or self.request.version < (1, 1) or self._connection.lost:
             return
@@ -179,17 +187,19 @@ class ClientExchange:
         if body is not None and (body.broken or body.unasked):
             keep_alive = False
         request = self.request
+        now = wall_clock()
         lines, self._framing, self._keep_alive = frame(
             response,
             length,
             method=request.method,
             version=request.version,
             keep_alive=keep_alive,
-            date=date_line.at(wall_clock()),
+            date=date_line.at(now),
         )
         head = encode_response_head(response.status, response.reason, lines)  # ValueError: nothing was sent
         self._left = length or 0
         self._state = _State.STARTED
+        self.started_at = now
         connection.transport.write(head)
         if body is not None and body.unasked:
             body.close()  # RFC 9110 §10.1.1: no 100 after a final answer

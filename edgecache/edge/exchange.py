@@ -20,10 +20,17 @@ class Exchange(Protocol):
     """The request's body. Reading it sends "100 Continue" first where the client expects it (RFC 9110 §10.1.1)."""
     received_at: float
     """Wall clock when the head was complete; read once."""
+    started_at: float
+    """Wall clock when the final head was sent; 0 before."""
 
     @property
     def started(self) -> bool:
         """Has a final response head been sent? Then an error can only cut the transfer."""
+        ...
+
+    @property
+    def bytes_in(self) -> int:
+        """Octets of the request's body read so far."""
         ...
 
     @property

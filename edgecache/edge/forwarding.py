@@ -79,6 +79,17 @@ class Hop:
         object.__setattr__(self, "received_by", name)
         object.__setattr__(self, "trusts", lru_cache(maxsize=4096)(partial(_within, self.trusted)))
 
+    def client_ip(self, request: Request) -> str:
+        """Who asked: the last address of X-Forwarded-For that is no trusted proxy's, else the peer."""
+        ip = request.peer.ip
+        if not self.trusts(ip) or (chain := request.headers.get("x-forwarded-for")) is None:
+            return ip
+        for hop in reversed(chain.split(",")):
+            ip = hop.strip(" \t")[:64]
+            if not self.trusts(ip):
+                break
+        return ip
+
 
 @dataclass(frozen=True, slots=True)
 class FinalRecipient:

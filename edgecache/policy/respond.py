@@ -36,7 +36,7 @@ NOT_IN_304 = frozenset(
 NO_CONTENT = frozenset({204, 205, 304})
 
 
-def respond(  # noqa: PLR0917 - all of what a head is made of
+def respond(
     stored: StoredResponse, form: Form, request: Request, now: float, site: SitePolicy, cache_status: str
 ) -> Outgoing:
     """The head for a stored response in this form, with Age (RFC 9111 §4, §5.1) and our member of Cache-Status.
@@ -99,5 +99,13 @@ def _bare(headers: Headers) -> Headers:
 
 def _dressed(response: Response, site: SitePolicy, cache_status: str) -> Response:
     """Surrogate-Control is for us alone; our Cache-Status comes after those nearer the origin (RFC 9211 §2)."""
-    hidden = surrogate.FIELDS | {"surrogate-control"} if site.strip_surrogate_keys else {"surrogate-control"}
-    return response.with_headers(response.headers.without(hidden).plus((("Cache-Status", cache_status),)))
+    return response.with_headers(response.headers.without(hidden(site)).plus((("Cache-Status", cache_status),)))
+
+
+def hidden(site: SitePolicy) -> frozenset[str]:
+    """Fields that are kept with a response but not shown to clients; lower case."""
+    return _HIDDEN_WITH_KEYS if site.strip_surrogate_keys else _HIDDEN
+
+
+_HIDDEN = frozenset({"surrogate-control"})
+_HIDDEN_WITH_KEYS = _HIDDEN | surrogate.FIELDS

@@ -212,6 +212,11 @@ def _ask(request: Request, stored: StoredResponse, reason: Reason, site: SitePol
     """Validate what is whole (RFC 9111 §4.3.1); complete a part that is fresh (§3.3); else fetch anew."""
     if stored.held is not None:
         return _complete(request, stored, site) if reason is Reason.PARTIAL_MISS else _fetch(request, reason, site)
+    return revalidation(request, stored, reason, site)
+
+
+def revalidation(request: Request, stored: StoredResponse, reason: Reason, site: SitePolicy) -> Revalidate:
+    """The conditional request that asks whether `stored` is still good (RFC 9111 §4.3.1)."""
     headers = _forwarded(validation.conditional(request.headers, stored), site)
     alone = request.method == "HEAD" or "authorization" in request.headers
     shared = reason not in (Reason.REQUEST_DIRECTIVE, Reason.NO_CACHE)

@@ -1,0 +1,233 @@
+"""Who fetches and who waits: many requests for one thing make one fill, and share its outcome (DESIGN §8).
+
+A request joins a fill only if it could have led it: it arrived before any purge that covers the response, its Vary
+values select the same variant, and the body can still be read from its beginning. Otherwise it looks again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from enum import Enum
+from typing import assert_never
+
+from edgecache.edge import respond
+from edgecache.edge.fill import Arriving, Confirmed, Failed, Fill, FillOutcome, Overtaken, Stale, Uncacheable
+from edgecache.edge.lookup import Candidate, Found, Shelf
+from edgecache.edge.visit import Visit
+from edgecache.http.message import Request, Response
+from edgecache.http.tasks import spawn
+from edgecache.observe.events import Outcome
+from edgecache.origin.api import OriginResponse
+from edgecache.policy import cache_status, rules, vary
+from edgecache.policy.verdicts import DoNotStore, Fetch, Ranges, Reason, Revalidate, Whole
+
+SendPassed = Callable[[Visit, Found, OriginResponse, Response, DoNotStore, int], Awaitable[None]]
+
+
+class Then(Enum):
+    """How a handler ended."""
+
+    DONE = 1
+    AGAIN = 2
+
+
+class Collapse:
+    """The fills under way in this worker."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        clock: Callable[[], float],
+        to_origin: Callable[[Request], Request],
+        from_origin: Callable[[Response], Response],
+        send_passed: SendPassed,
+    ) -> None:
+        self.fills: dict[bytes, Fill] = {}
+        self._shelf = shelf
+        self._clock = clock
+        self._to_origin = to_origin
+        self._from_origin = from_origin
+        self._send_passed = send_passed
+
+    async def fetch(
+        self, visit: Visit, found: Found, verdict: Fetch | Revalidate, on_interim: Callable[[Response], None]
+    ) -> Then:
+        """A miss, or a stale entry: lead a fill, or wait for the one under way."""
+        shared = visit.share and verdict.collapse
+        fill = self.fills.get(found.fill_key) if shared else None
+        if fill is not None and fill.joinable(visit.request, visit.sequence):
+            outcome = await _outcome(fill, on_interim)
+            if not _for_everyone(outcome, fill, visit):
+                visit.share = visit.share and not isinstance(outcome, Uncacheable)
+                return Then.AGAIN
+            return await self._use(visit, found, verdict, fill, outcome, collapsed=True)
+        held = verdict.stored if isinstance(verdict, Revalidate) else verdict.completes
+        candidate = found.of(held) if held is not None else None
+        fill = self._begin(visit, visit.request, found, verdict, candidate, shared=shared)
+        try:
+            outcome = await _outcome(fill, on_interim)
+        except asyncio.CancelledError:
+            # Whoever leads owns an answer that nobody may share, and must not leave it lying about.
+            fill.outcome.add_done_callback(_let_go)
+            raise
+        return await self._use(visit, found, verdict, fill, outcome, collapsed=False)
+
+    async def _use(
+        self,
+        visit: Visit,
+        found: Found,
+        verdict: Fetch | Revalidate,
+        fill: Fill,
+        outcome: FillOutcome,
+        *,
+        collapsed: bool,
+    ) -> Then:
+        story, policy, key = visit.story, visit.site.policy, visit.key_text
+        story.origin_s = max(0.0, fill.head_at - visit.exchange.received_at)
+        story.reason = verdict.reason
+        match outcome:
+            case Arriving(origin_status=origin_status):
+                story.outcome = Outcome.COLLAPSED if collapsed else Outcome.MISS
+                story.cache_status = cache_status.member(
+                    policy, reason=verdict.reason, fwd_status=origin_status, stored=True, collapsed=collapsed, key=key
+                )
+                await self._send_arriving(visit, outcome)
+            case Confirmed(candidate):
+                story.outcome = Outcome.REVALIDATED
+                story.cache_status = cache_status.member(
+                    policy, reason=verdict.reason, fwd_status=304, stored=True, collapsed=collapsed, key=key
+                )
+                return await self._send_confirmed(visit, candidate, collapsed=collapsed)
+            case Stale(candidate, reason, why, origin_status):
+                story.outcome, story.reason, story.error = Outcome.STALE, reason, why
+                story.cache_status = cache_status.member(
+                    policy,
+                    reason=reason,
+                    fwd=cache_status.FORWARDED[verdict.reason],
+                    fwd_status=origin_status,
+                    ttl=candidate.stored.fresh_until - self._clock(),
+                    key=key,
+                )
+                return await self._send_confirmed(visit, candidate, collapsed=collapsed)
+            case Uncacheable(response, origin, judged):
+                story.outcome = Outcome.MISS
+                await self._send_passed(visit, found, origin, response, judged, fill.fill_seq)
+            case Failed(error):
+                raise error
+            case Overtaken():
+                return Then.AGAIN
+            case _:
+                assert_never(outcome)
+        return Then.DONE
+
+    async def _send_arriving(self, visit: Visit, outcome: Arriving) -> None:
+        """A body that is still coming; each client reads it at its own pace."""
+        exchange, story, buffer = visit.exchange, visit.story, outcome.buffer
+        stored = outcome.stored
+        if buffer.length is not None:
+            stored = replace(stored, body_size=buffer.length)
+        form = rules.form_as_sent(stored, exchange.request, visit.site.policy)
+        out = rules.respond(stored, form, exchange.request, self._clock(), visit.site.policy, story.cache_status)
+        story.status = out.response.status
+        base = stored.held.first if stored.held is not None else 0
+        match form:
+            case Whole() if out.body:
+                await respond.send_stream(exchange, story, out.response, buffer.reader())
+            case Ranges(parts=((first, last),)) if out.body:
+                await respond.send_stream(exchange, story, out.response, buffer.reader(first - base, last - base))
+            case _:
+                reader = buffer.reader()
+
+                async def read(offset: int, size: int) -> bytes:
+                    return await reader.read_at(offset - base, size)
+
+                try:
+                    await respond.send_stored(exchange, story, out, form, buffer.length or 0, read)
+                finally:
+                    reader.close()
+
+    async def _send_confirmed(self, visit: Visit, candidate: Candidate, *, collapsed: bool) -> Then:
+        """What the origin, or its failure, lets us use. Whoever waited takes a hold of its own, unless it is gone."""
+        own = self._shelf.again(candidate) if collapsed else candidate
+        if own is None:
+            return Then.AGAIN
+        form = rules.form_as_sent(own.stored, visit.request, visit.site.policy)
+        await respond.send_candidate(visit, own, form, self._clock())
+        return Then.DONE
+
+    # --- fills ---
+
+    def _begin(
+        self,
+        visit: Visit,
+        request: Request,
+        found: Found,
+        verdict: Fetch | Revalidate,
+        candidate: Candidate | None,
+        *,
+        shared: bool,
+    ) -> Fill:
+        fill = Fill(
+            site=visit.site,
+            request=request,
+            headers=verdict.headers,
+            cache_key=visit.key_text,
+            primary=found.primary,
+            key=found.fill_key,
+            candidate=candidate,
+            fill_seq=self._shelf.store.sequence(),
+            shelf=self._shelf,
+            clock=self._clock,
+            to_origin=self._to_origin,
+            from_origin=self._from_origin,
+            outcome=asyncio.get_running_loop().create_future(),
+        )
+        task = spawn(fill.run(), f"fill {visit.key_text}")
+        if shared:
+            self.fills[fill.key] = fill
+            task.add_done_callback(lambda _: self._end(fill))
+        return fill
+
+    def _end(self, fill: Fill) -> None:
+        if self.fills.get(fill.key) is fill:
+            del self.fills[fill.key]
+
+    def revalidate_in_background(self, visit: Visit, found: Found, candidate: Candidate) -> None:
+        """One conditional request while the stale response is served (RFC 5861 §3)."""
+        if found.fill_key in self.fills:
+            return
+        request = replace(visit.request, method="GET")
+        verdict = rules.revalidation(request, candidate.stored, Reason.STALE, visit.site.policy)
+        fill = self._begin(visit, request, found, verdict, candidate, shared=True)
+        fill.outcome.add_done_callback(_let_go)
+
+
+def _for_everyone(outcome: FillOutcome, fill: Fill, visit: Visit) -> bool:
+    """May a request that waited use this outcome? Purged since it arrived, or another variant: no."""
+    match outcome:
+        case Uncacheable() | Overtaken():
+            return False
+        case Failed():
+            return True
+        case Arriving():
+            return fill.joinable(visit.request, visit.sequence)
+        case Confirmed(candidate) | Stale(candidate):
+            return vary.matches(candidate.stored.selecting, visit.request.headers)
+        case _:
+            assert_never(outcome)
+
+
+async def _outcome(fill: Fill, on_interim: Callable[[Response], None]) -> FillOutcome:
+    if fill.outcome.done():
+        return fill.outcome.result()
+    fill.interim_listeners.append(on_interim)
+    try:
+        return await asyncio.shield(fill.outcome)
+    finally:
+        fill.interim_listeners.remove(on_interim)
+
+
+def _let_go(outcome: asyncio.Future[FillOutcome]) -> None:
+    """An answer nobody may share, and nobody is there to take: drop it."""
+    if not outcome.cancelled() and isinstance(result := outcome.result(), Uncacheable):
+        result.origin.body.close()

@@ -1,0 +1,113 @@
+"""What the edge would do with a request, and why: the same look-up and the same policy, with no side effect."""
+
+from collections.abc import Callable
+from typing import assert_never
+from urllib.parse import urlsplit
+
+from edgecache.admin.node import ExplainedEntry, Explanation
+from edgecache.edge.collapse import Collapse
+from edgecache.edge.lookup import Candidate, Shelf
+from edgecache.edge.sites import Site, Sites
+from edgecache.http.cachekey import cache_key
+from edgecache.http.headers import Headers
+from edgecache.http.message import Request
+from edgecache.policy import cache_status, rules, surrogate
+from edgecache.policy.verdicts import Fetch, Pass, Reject, RequestVerdict, Revalidate, Serve
+
+
+class Explainer:
+    """Answers "what would you do with this?" on a running edge."""
+
+    def __init__(self, sites: Sites, shelf: Shelf, collapse: Collapse, clock: Callable[[], float]) -> None:
+        self._sites = sites
+        self._shelf = shelf
+        self._collapse = collapse
+        self._clock = clock
+
+    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+        """Raises ValueError for a URL that is not absolute http or https."""
+        parts = urlsplit(url)
+        if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("an absolute http or https URL, such as http://127.0.0.1:8080/index.html")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        request = Request(method.upper(), parts.scheme.lower(), parts.netloc, target, headers)
+        site = self._sites.find(request.authority)
+        if site is None:
+            return Explanation(
+                url, "", "", "reject", "unknown-host", f"no site here serves {request.authority}: answered 421", "", ()
+            )
+        now = self._clock()
+        key_text = cache_key(request.scheme, request.authority, target, site.policy.query)
+        primary = self._shelf.store.key(key_text)
+        found = self._shelf.find(primary, request, now, touch=False)
+        verdict = rules.on_request(
+            request,
+            [candidate.stored for candidate in found.candidates],
+            now,
+            site.policy,
+            hit_for_pass=found.hit_for_pass,
+            vary_miss=found.vary_miss,
+        )
+        word, detail, status = _words(verdict, site, now, key_text)
+        return Explanation(
+            url=url,
+            site=site.name,
+            cache_key=key_text,
+            verdict=word,
+            reason=str(verdict.reason),
+            detail=detail,
+            cache_status=status,
+            stored=tuple(_entry(candidate, key_text, site, now) for candidate in found.candidates),
+            in_flight=found.fill_key in self._collapse.fills,
+            notes=tuple(_notes(found.hit_for_pass, found.vary_miss)),
+        )
+
+
+def _words(verdict: RequestVerdict, site: Site, now: float, key: str) -> tuple[str, str, str]:
+    policy = site.policy
+    match verdict:
+        case Serve(stored, form, reason, revalidate):
+            status = cache_status.member(policy, reason=reason, hit=True, ttl=stored.fresh_until - now, key=key)
+            left = stored.fresh_until - now
+            state = f"fresh for another {left:.0f} s" if left >= 0 else f"stale for {-left:.0f} s"
+            also = "; one request revalidates it in the background" if revalidate else ""
+            return "serve", f"answered from the cache as {type(form).__name__}, {state}{also}", status
+        case Revalidate(stored, _, reason):
+            status = cache_status.member(policy, reason=reason, key=key)
+            return "revalidate", "the origin is asked whether what is stored is still good", status
+        case Fetch(_, reason, collapse):
+            status = cache_status.member(policy, reason=reason, key=key)
+            return "fetch", "fetched from the origin" + ("; others who ask meanwhile wait for it" * collapse), status
+        case Pass(_, reason):
+            status = cache_status.member(policy, reason=reason, key=key)
+            return "pass", "streamed through to the origin and not shared", status
+        case Reject(status_code, reason, detail):
+            return "reject", f"answered {status_code}: {detail}", cache_status.member(policy, detail=reason)
+        case _:
+            assert_never(verdict)
+
+
+def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> ExplainedEntry:
+    stored = candidate.stored
+    return ExplainedEntry(
+        key=key_text,
+        status=stored.response.status,
+        age_s=max(0.0, now - stored.born_at),
+        fresh_for_s=stored.fresh_until - now,
+        stale_for_s=stored.stale_until - now,
+        body_bytes=stored.body_size,
+        tier="memory",
+        flags=tuple(flag.name.lower() for flag in stored.flags if flag.name) + ("soft_purged",) * stored.soft_purged,
+        vary=stored.selecting,
+        surrogate_keys=tuple(surrogate.keys(stored.response.headers, site.policy.max_tag_bytes) or ()),
+        fields=stored.response.headers.lines,
+    )
+
+
+def _notes(hit_for_pass: bool, vary_miss: bool) -> list[str]:
+    notes = []
+    if hit_for_pass:
+        notes.append("responses for this key were not cacheable a moment ago, so nobody waits for another's fetch")
+    if vary_miss:
+        notes.append("other variants of this URL are stored, none for these request fields (Vary)")
+    return notes

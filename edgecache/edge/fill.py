@@ -1,0 +1,300 @@
+"""One fetch per key, whoever waits for it (DESIGN §8).
+
+A fill asks the origin, lets the policy decide, and tells everybody who waits the outcome as soon as the response head
+says it: the body is then stored while it is read. It answers nobody itself, so a client that leaves or dawdles changes
+nothing for the others. Uncacheable answers belong to the request that led; the others are released at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edgecache.edge.buffer import FillBuffer
+from edgecache.edge.lookup import Candidate, Shelf
+from edgecache.edge.sites import Site
+from edgecache.http.errors import HttpError, OriginError, OriginReset
+from edgecache.http.headers import Headers
+from edgecache.http.message import EmptyBody, Request, Response
+from edgecache.http.stored import StoredResponse
+from edgecache.origin.api import OriginResponse
+from edgecache.policy import ranges, rules, vary
+from edgecache.policy.verdicts import DoNotStore, Freshen, Reason, Retry, Store, UseStale
+
+_log = logging.getLogger("edgecache.edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A response that may be shared: its body is in `buffer`, as far as it has come."""
+
+    stored: StoredResponse
+    buffer: FillBuffer
+    origin_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The origin says that what is stored is still good (304): serve it."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The origin failed; the stored response may be used."""
+
+    candidate: Candidate
+    reason: Reason
+    error: str
+    origin_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uncacheable:
+    """Nobody may share it. The leader takes `origin`; the others fetch for themselves."""
+
+    response: Response
+    origin: OriginResponse
+    judged: DoNotStore
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: HttpError
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A purge covered the response before anyone had a byte of it: begin again."""
+
+
+FillOutcome = Arriving | Confirmed | Stale | Uncacheable | Failed | Overtaken
+
+
+@dataclass(slots=True)
+class Fill:
+    """One fetch under way. Made by the pipeline, run in a task of its own."""
+
+    site: Site
+    request: Request
+    """As the leading client sent it."""
+    headers: Headers
+    """What the policy wants to be sent instead of the client's fields."""
+    cache_key: str
+    primary: bytes
+    key: bytes
+    candidate: Candidate | None
+    """What is being revalidated."""
+    fill_seq: int
+    shelf: Shelf
+    clock: Callable[[], float]
+    to_origin: Callable[[Request], Request]
+    from_origin: Callable[[Response], Response]
+    outcome: asyncio.Future[FillOutcome]
+    tags: tuple[int, ...] = ()
+    """Known with the outcome."""
+    interim_listeners: list[Callable[[Response], None]] = field(default_factory=list)
+    started_at: float = 0.0
+    head_at: float = 0.0
+    stored: bool = False
+
+    def joinable(self, request: Request, sequence: int) -> bool:
+        """May a request that arrived when `sequence` was the newest purge share this fill's outcome?
+
+        While the head is not here, only if no purge has come since the fetch began: its tags are not known.
+        """
+        if not self.outcome.done():
+            return sequence == self.fill_seq
+        match self.outcome.result():
+            case Arriving(stored, buffer):
+                return (
+                    not buffer.overflowed
+                    and not (sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags))
+                    and vary.matches(stored.selecting, request.headers)
+                )
+            case _:
+                return False
+
+    async def run(self) -> None:
+        """Fetch, decide, store. Always sets the outcome."""
+        try:
+            await self._run()
+        except Exception as error:
+            if not self.outcome.done():
+                self.outcome.set_result(Failed(HttpError("internal error", code="internal")))
+            _log.exception("fill of %s failed", self.cache_key)
+            if not isinstance(error, HttpError):
+                raise
+
+    async def _run(self) -> None:
+        stored = self.candidate.stored if self.candidate else None
+        self.started_at = self.clock()
+        headers = self.headers
+        for _ in range(2):
+            try:
+                origin = await self.site.origin.send(
+                    self.to_origin(self.request.with_headers(headers)), EmptyBody(), on_interim=self._interim
+                )
+            except OriginError as error:
+                self._fail(error, None)
+                return
+            now = self.head_at = self.clock()
+            response = self.from_origin(origin.head)
+            verdict = rules.on_response(
+                self.request, response, stored=stored, request_time=self.started_at, now=now, site=self.site.policy
+            )
+            match verdict:
+                case Retry(headers=headers):
+                    origin.body.close()
+                    stored = None
+                case Store(stored=fresh, combine_with=None):
+                    await self._store(fresh, response, origin)
+                    return
+                case Store(stored=fresh, combine_with=StoredResponse() as before):
+                    await self._combine(fresh, before, response, origin)
+                    return
+                case Freshen(stored=fresh, keep=keep):
+                    origin.body.close()
+                    self._freshen(fresh, keep=keep)
+                    return
+                case UseStale(reason=reason):
+                    origin.body.close()
+                    self._use_stale(reason, f"origin answered {response.status}", response.status)
+                    return
+                case DoNotStore():
+                    self._uncacheable(verdict, response, origin)
+                    return
+        self._fail(OriginError("origin answers 304 to an unconditional request", code="bad-304"), 304)
+
+    def _interim(self, response: Response) -> None:
+        for tell in self.interim_listeners:
+            tell(response)
+
+    def _fail(self, error: HttpError, status: int | None) -> None:
+        use = rules.on_failure(
+            self.request, self.candidate.stored if self.candidate else None, self.clock(), self.site.policy
+        )
+        if use is not None:
+            self._use_stale(use.reason, error.code, status, error)
+        else:
+            self.outcome.set_result(Failed(error))
+
+    def _use_stale(self, reason: Reason, why: str, status: int | None, error: HttpError | None = None) -> None:
+        """The stored response, unless a hard purge took it away while the origin was being asked."""
+        assert self.candidate is not None
+        now = self.shelf.again(self.candidate)
+        if now is not None:
+            self.outcome.set_result(Stale(now, reason, why, status))
+        else:
+            self.outcome.set_result(Failed(error or OriginError(f"{why}, and nothing stored may be used")))
+
+    def _overtaken(self) -> bool:
+        if self.shelf.store.purged(self.fill_seq, self.tags):
+            self.outcome.set_result(Overtaken())
+            return True
+        return False
+
+    def _freshen(self, fresh: StoredResponse, *, keep: bool) -> None:
+        candidate = self.candidate
+        assert candidate is not None
+        record = self.shelf.record(fresh, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
+        self.tags = record.tags
+        if self._overtaken():
+            return
+        if self.shelf.store.freshen(candidate.key, candidate.entry.generation, record):
+            again = self.shelf.again(candidate)
+            if again is not None:
+                if keep:
+                    self.stored = True
+                else:
+                    self.shelf.store.remove(again.key, again.entry.generation)
+                self.outcome.set_result(Confirmed(again))
+                return
+        # Replaced or evicted while the origin answered: whoever waits looks again.
+        self.outcome.set_result(Overtaken())
+
+    def _uncacheable(self, verdict: DoNotStore, response: Response, origin: OriginResponse) -> None:
+        if verdict.drop_stored and self.candidate is not None:
+            self.shelf.store.remove(self.candidate.key, self.candidate.entry.generation)
+        self.shelf.remember_pass(self.key, now=self.head_at, seconds=verdict.hit_for_pass_s, fill_seq=self.fill_seq)
+        self.outcome.set_result(Uncacheable(response, origin, verdict))
+
+    async def _combine(
+        self, fresh: StoredResponse, before: StoredResponse, response: Response, origin: OriginResponse
+    ) -> None:
+        """Join an arriving part with the stored one (RFC 9111 §3.4), then answer from the store.
+
+        Bounded by the largest object; what cannot be joined any more is looked at anew.
+        """
+        candidate = self.candidate
+        arrived = ranges.parse_content_range(response.headers)
+        assert candidate is not None
+        assert before.held is not None
+        assert arrived is not None
+        join = ranges.joined(before.held, arrived)
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while join is not None and (data := await origin.body.read()):
+                chunks.append(data)
+                size += len(data)
+                if size > self.site.policy.max_object_bytes:
+                    join = None
+        except HttpError as error:
+            self._fail(error, None)
+            return
+        finally:
+            origin.body.close()
+        record = self.shelf.record(fresh, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
+        self.tags = record.tags
+        if join is not None and size == arrived.last + 1 - arrived.first and not self._overtaken():
+            new, old = b"".join(chunks), candidate.entry.read(0, candidate.stored.body_size)
+            body = [(new if piece.arrived else old)[piece.offset : piece.offset + piece.size] for piece in join[1]]
+            if self.shelf.store.put(candidate.key, record, body):
+                again = self.shelf.again(candidate)
+                if again is not None:
+                    self.stored = True
+                    self.outcome.set_result(Confirmed(again))
+                    return
+        if not self.outcome.done():
+            self.outcome.set_result(Overtaken())
+
+    async def _store(self, fresh: StoredResponse, response: Response, origin: OriginResponse) -> None:
+        limit = self.site.policy.max_object_bytes
+        length = origin.body.length
+        record = self.shelf.record(fresh, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
+        self.tags = record.tags
+        head_size = len(record.head) + len(record.meta) + 8 * len(record.tags)
+        if length is not None and length + head_size > limit:
+            large = DoNotStore(Reason.TOO_LARGE, hit_for_pass_s=self.site.policy.hit_for_pass_s)
+            self._uncacheable(large, response, origin)
+            return
+        if self._overtaken():
+            origin.body.close()
+            return
+        keys = self.shelf.places(self.primary, fresh, self.request, self.head_at, self.fill_seq)
+        buffer = FillBuffer(limit=limit - head_size, length=length)
+        self.outcome.set_result(Arriving(fresh, buffer, response.status))
+        try:
+            while data := await origin.body.read():
+                await buffer.append(data)
+                if buffer.abandoned:
+                    origin.body.close()
+                    break
+        except HttpError as error:
+            # Nothing partial is stored as whole: readers see a cut transfer.
+            buffer.fail(error)
+            return
+        except OSError as error:
+            _log.error("no room to spool a large response (%s): free space in the temporary directory", error)
+            buffer.fail(OriginReset(f"spooling failed: {error}", code="spool"))
+            origin.body.close()
+            return
+        if buffer.overflowed:
+            self.shelf.remember_pass(
+                keys[0], now=self.clock(), seconds=self.site.policy.hit_for_pass_s, fill_seq=self.fill_seq
+            )
+        elif rules.completed(fresh, buffer.size) is not None:
+            self.stored = self.shelf.put(keys, record, buffer.chunks)
+        buffer.finish(origin.body.trailers)

@@ -1,0 +1,295 @@
+"""One request through the edge: look up, let the policy decide, do what it says (DESIGN §3).
+
+One driver loop, one handler per verdict, no handler calls back up: a handler that cannot finish, because what it waited
+for turned out not to be for it, returns `Then.AGAIN`, and the loop looks anew. Wall-clock time is read once per event.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+from edgecache.edge import forwarding, respond
+from edgecache.edge.collapse import Collapse, Then
+from edgecache.edge.exchange import Exchange
+from edgecache.edge.lookup import Found, Shelf
+from edgecache.edge.sites import Sites
+from edgecache.edge.tunnel import tunnel
+from edgecache.edge.visit import Story, Visit
+from edgecache.http.cachekey import cache_key
+from edgecache.http.errors import ClientGone, HttpError
+from edgecache.http.message import Request, Response
+from edgecache.observe.events import Outcome
+from edgecache.origin.api import OriginResponse
+from edgecache.policy import cache_status, rules
+from edgecache.policy.site import SitePolicy
+from edgecache.policy.verdicts import DoNotStore, Fetch, Pass, Reason, Reject, Revalidate, Serve, Store
+from edgecache.purge.message import PurgeOrder
+
+_log = logging.getLogger("edgecache.edge")
+
+MAX_ROUNDS = 4
+"""Times a request may begin again (overtaken by purges, released by others) before it fetches for itself."""
+
+
+class Pipeline:
+    """Answers exchanges. One per worker; what it shares with other workers lies in the store."""
+
+    def __init__(
+        self,
+        *,
+        sites: Sites,
+        shelf: Shelf,
+        clock: Callable[[], float],
+        hop: forwarding.Hop,
+        purge: Callable[[PurgeOrder], object],
+        told: Callable[[Exchange, Story], None],
+        cache_name: str = "edgecache",
+    ) -> None:
+        self.sites = sites
+        self.shelf = shelf
+        self.collapse = Collapse(shelf, clock, self._to_origin, self._from_origin, self.send_passed)
+        self._clock = clock
+        self._hop = hop
+        self._purge = purge
+        self._told = told
+        self._nobody = SitePolicy(cache_status_name=cache_name)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one exchange, whatever happens; the `Handler` of every listener."""
+        story = Story()
+        try:
+            await self._drive(exchange, story)
+        except ClientGone:
+            story.error, story.aborted = story.error or "client-gone", True
+            exchange.abort()
+        except HttpError as error:
+            await self._fail(exchange, story, error)
+        except Exception:  # noqa: BLE001 - the last line of defence: a bug answers 500 and is logged whole
+            _log.exception("bug while answering %s %s", exchange.request.method, exchange.request.target)
+            await self._fail(exchange, story, HttpError("internal error", code="internal"))
+        finally:
+            self._told(exchange, story)
+
+    async def _fail(self, exchange: Exchange, story: Story, error: HttpError) -> None:
+        story.outcome, story.error = Outcome.ERROR, error.code
+        story.aborted = exchange.started
+        story.status = story.status if exchange.started else error.status
+        story.cache_status = cache_status.member(self._nobody, detail=error.code)
+        try:
+            await respond.send_error(exchange, story, error.status, error.detail, story.cache_status)
+        except ClientGone:
+            exchange.abort()
+
+    # --- the driver ---
+
+    async def _drive(self, exchange: Exchange, story: Story) -> None:
+        request = exchange.request
+        site = self.sites.find(request.authority)
+        if site is None:
+            raise HttpError(f"no site here serves {request.authority!r}", status=421, code=Reason.UNKNOWN_HOST)
+        story.site = site.name
+        key_text = cache_key(request.scheme, request.authority, request.target, site.policy.query)
+        store = self.shelf.store
+        visit = Visit(exchange, site, key_text, store.key(key_text), store.sequence(), story)
+        match forwarding.stop_here(request, self._hop):
+            case Reject() as rejected:
+                await self._reject(visit, rejected)
+                return
+            case forwarding.FinalRecipient(response, body):
+                await self._answer_as_origin(visit, response, body)
+                return
+        now = exchange.received_at
+        for _ in range(MAX_ROUNDS):
+            found = self.shelf.find(visit.primary, request, now)
+            verdict = rules.on_request(
+                request,
+                [candidate.stored for candidate in found.candidates],
+                now,
+                site.policy,
+                hit_for_pass=found.hit_for_pass,
+                vary_miss=found.vary_miss,
+            )
+            match verdict:
+                case Serve():
+                    await self._serve(visit, found, verdict, now)
+                    return
+                case Reject():
+                    await self._reject(visit, verdict)
+                    return
+                case Pass():
+                    await self._pass(visit, found, verdict)
+                    return
+                case Revalidate() | Fetch():
+                    then = await self.collapse.fetch(visit, found, verdict, self._interim_to(exchange))
+                case _:
+                    assert_never(verdict)
+            if then is Then.DONE:
+                return
+            now = self._clock()
+        await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
+
+    # --- a handler per verdict (Revalidate and Fetch: collapse.py) ---
+
+    async def _reject(self, visit: Visit, verdict: Reject) -> None:
+        story = visit.story
+        story.outcome, story.reason, story.status = Outcome.REJECTED, verdict.reason, verdict.status
+        story.cache_status = cache_status.member(visit.site.policy, detail=verdict.reason)
+        await respond.send_error(visit.exchange, story, verdict.status, verdict.detail, story.cache_status)
+
+    async def _answer_as_origin(self, visit: Visit, response: Response, body: bytes) -> None:
+        """Max-Forwards ended here (RFC 9110 §7.6.2)."""
+        story = visit.story
+        story.outcome, story.reason, story.status = Outcome.REJECTED, Reason.MAX_FORWARDS, response.status
+        visit.exchange.start(response, len(body))
+        await visit.exchange.write(body)
+        visit.exchange.finish()
+
+    async def _serve(self, visit: Visit, found: Found, verdict: Serve, now: float) -> None:
+        candidate = found.of(verdict.stored)
+        if verdict.revalidate:
+            self.collapse.revalidate_in_background(visit, found, candidate)
+        story = visit.story
+        story.outcome = Outcome.HIT if verdict.reason is Reason.FRESH else Outcome.STALE
+        story.reason = verdict.reason
+        story.cache_status = cache_status.member(
+            visit.site.policy,
+            reason=verdict.reason,
+            hit=True,
+            ttl=verdict.stored.fresh_until - now,
+            key=visit.key_text,
+        )
+        await respond.send_candidate(visit, candidate, verdict.form, now)
+
+    async def _pass(self, visit: Visit, found: Found, verdict: Pass) -> None:
+        """Straight through, streamed both ways. What comes back may still be stored, or invalidate (§4.4)."""
+        exchange, site, story, request = visit.exchange, visit.site, visit.story, visit.request
+        story.outcome, story.reason = Outcome.PASS, verdict.reason
+        fill_seq = self.shelf.store.sequence()
+        begun = self._clock()
+        origin = await site.origin.send(
+            self._to_origin(request.with_headers(verdict.headers)),
+            exchange.body,
+            on_interim=self._interim_to(exchange),
+        )
+        now = self._clock()
+        story.origin_s = now - begun
+        if origin.upgraded is not None:
+            story.status = origin.head.status
+            await tunnel(exchange.switch(origin.head), origin.upgraded)
+            return
+        response = self._from_origin(origin.head)
+        fill_seq = self._invalidate(visit, response, fill_seq)
+        judged = rules.on_response(
+            request, response, stored=None, request_time=begun, now=now, site=site.policy, passed=True
+        )
+        match judged:
+            case Store():
+                await self._send_and_store(visit, found, origin, response, judged, fill_seq)
+            case DoNotStore():
+                await self.send_passed(visit, found, origin, response, judged, fill_seq)
+            case _:
+                # With nothing stored in hand, a 304 or a 5xx is simply passed on.
+                await self.send_passed(visit, found, origin, response, DoNotStore(Reason.STATUS), fill_seq)
+
+    def _invalidate(self, visit: Visit, response: Response, fill_seq: int) -> int:
+        """Purge what an unsafe method made stale (RFC 9111 §4.4).
+
+        The response itself is newer than the purges it causes. Returns the `fill_seq` it may be stored with: raised
+        past them only where no other purge has come since the request was sent.
+        """
+        urls = rules.invalidated(visit.request, response, visit.site.policy)
+        if not urls:
+            return fill_seq
+        before = self.shelf.store.sequence()
+        self._purge(PurgeOrder(urls=tuple(urls), source=f"{visit.request.method} request"))
+        after = self.shelf.store.sequence()
+        return after if before == fill_seq and after == before + 1 else fill_seq
+
+    async def send_passed(
+        self,
+        visit: Visit,
+        found: Found,
+        origin: OriginResponse,
+        response: Response,
+        judged: DoNotStore,
+        fill_seq: int,
+    ) -> None:
+        """Stream an origin's answer that is not stored."""
+        self.shelf.remember_pass(found.fill_key, now=self._clock(), seconds=judged.hit_for_pass_s, fill_seq=fill_seq)
+        await self._stream(visit, origin, response, judged.reason, keep=None)
+
+    async def _send_and_store(
+        self,
+        visit: Visit,
+        found: Found,
+        origin: OriginResponse,
+        response: Response,
+        judged: Store,
+        fill_seq: int,
+    ) -> None:
+        """Stream it, keep a copy on the way, and store that: a passed answer that may be stored after all."""
+        kept = _Kept(visit.site.policy.max_object_bytes)
+        if not await self._stream(visit, origin, response, None, keep=kept.add) or kept.chunks is None:
+            return
+        stored = rules.completed(judged.stored, kept.size)
+        if stored is None:
+            return
+        record = self.shelf.record(stored, site=visit.site, cache_key=visit.key_text, fill_seq=fill_seq)
+        self.shelf.forget_pass(found.primary)
+        keys = self.shelf.places(found.primary, stored, visit.request, self._clock(), fill_seq)
+        self.shelf.put(keys, record, kept.chunks)
+
+    async def _stream(
+        self,
+        visit: Visit,
+        origin: OriginResponse,
+        response: Response,
+        why_not_stored: Reason | None,
+        *,
+        keep: Callable[[bytes], None] | None,
+    ) -> bool:
+        story, site = visit.story, visit.site
+        story.status = response.status
+        story.cache_status = cache_status.member(
+            site.policy,
+            reason=Reason(story.reason),
+            fwd_status=response.status,
+            stored=keep is not None,
+            detail=why_not_stored,
+            key=visit.key_text,
+        )
+        out = rules.relay(response, visit.request, site.policy, story.cache_status)
+        return await respond.send_stream(visit.exchange, story, out.response, origin.body, keep=keep)
+
+    # --- the next hop ---
+
+    def _to_origin(self, request: Request) -> Request:
+        return forwarding.request_to_origin(request, self._hop)
+
+    def _from_origin(self, response: Response) -> Response:
+        return forwarding.response_to_client(response, self._hop)
+
+    def _interim_to(self, exchange: Exchange) -> Callable[[Response], None]:
+        def tell(response: Response) -> None:
+            with contextlib.suppress(ClientGone):  # the final answer finds out
+                exchange.interim(self._from_origin(response))
+
+        return tell
+
+
+class _Kept:
+    """Gathers a passing body for the store, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.chunks: list[bytes] | None = []
+        self.size = 0
+        self._limit = limit
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.chunks is not None:
+            if self.size > self._limit:
+                self.chunks = None
+            else:
+                self.chunks.append(data)

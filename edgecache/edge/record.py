@@ -1,0 +1,126 @@
+"""The stored form of a response: `StoredResponse` <-> the two blobs and the numbers of a store's record.
+
+The head blob is the response head as clients get it, less what depends on the moment (Age, Cache-Status, framing):
+a hit copies it to the socket. The meta blob holds what only the policy needs.
+
+Head:   status line CRLF (name ": " value CRLF)*                 no empty line at the end
+Meta 1: u8 version=1 | f64 request_time | f64 response_time | f64 swr_until | f64 sie_until
+        | u8 held? [u64 first | u64 last | u64 complete, 2^64-1 = unknown]
+        | u16 count, selecting: (u16 length, name, u8 present, u16 length, value)*
+        | hidden field lines in the head's form
+Numbers are big-endian; text is Latin-1.
+"""
+
+import struct
+from collections.abc import Container
+
+from edgecache.http.headers import Headers
+from edgecache.http.message import Response
+from edgecache.http.stored import Held, StoredFlag, StoredResponse
+from edgecache.store.memory import Record
+
+_VERSION = 1
+_FIXED = struct.Struct(">Bdddd")
+_HELD = struct.Struct(">QQQ")
+_U16 = struct.Struct(">H")
+_UNKNOWN = 2**64 - 1
+
+
+class RecordError(ValueError):
+    """A record that this version cannot read: treated as absent."""
+
+
+def encode(stored: StoredResponse, *, hidden: Container[str], fill_seq: int, tags: tuple[int, ...]) -> Record:
+    """`hidden`: lower-case names of fields that clients do not get (Surrogate-Control and the like)."""
+    response = stored.response
+    shown = [f"HTTP/1.1 {response.status} {response.reason}"]
+    kept: list[str] = []
+    for name, value in response.headers:
+        (kept if name.lower() in hidden else shown).append(f"{name}: {value}")
+    meta = [_FIXED.pack(_VERSION, stored.request_time, stored.response_time, stored.swr_until, stored.sie_until)]
+    if stored.held is None:
+        meta.append(b"\0")
+    else:
+        complete = _UNKNOWN if stored.held.complete is None else stored.held.complete
+        meta.append(b"\1" + _HELD.pack(stored.held.first, stored.held.last, complete))
+    meta.append(_U16.pack(len(stored.selecting)))
+    for name, selected in stored.selecting:
+        meta.append(_text(name))
+        meta.append(b"\0" if selected is None else b"\1")
+        meta.append(_text(selected or ""))
+    meta.append("".join(f"{line}\r\n" for line in kept).encode("latin-1"))
+    return Record(
+        head="".join(f"{line}\r\n" for line in shown).encode("latin-1"),
+        meta=b"".join(meta),
+        born_at=stored.born_at,
+        fresh_until=stored.fresh_until,
+        stale_until=stored.stale_until,
+        flags=int(stored.flags),
+        status=response.status,
+        fill_seq=fill_seq,
+        tags=tags,
+    )
+
+
+def decode(
+    head: bytes,
+    meta: bytes,
+    *,
+    born_at: float,
+    fresh_until: float,
+    flags: int,
+    body_size: int,
+    soft_purged: bool,
+) -> StoredResponse:
+    """The response behind an entry. Raises `RecordError`."""
+    try:
+        version, request_time, response_time, swr_until, sie_until = _FIXED.unpack_from(meta)
+        if version != _VERSION:
+            raise RecordError(f"record version {version} is not known")
+        at = _FIXED.size
+        held = None
+        if meta[at]:
+            first, last, complete = _HELD.unpack_from(meta, at + 1)
+            held = Held(first, last, None if complete == _UNKNOWN else complete)
+            at += _HELD.size
+        at += 1
+        (count,) = _U16.unpack_from(meta, at)
+        at += _U16.size
+        selecting: list[tuple[str, str | None]] = []
+        for _ in range(count):
+            name, at = _read_text(meta, at)
+            present = meta[at]
+            value, at = _read_text(meta, at + 1)
+            selecting.append((name, value if present else None))
+        status_line, *lines = (head + meta[at:]).decode("latin-1").split("\r\n")
+        _, status, reason = status_line.split(" ", 2)
+        headers = Headers((name, value) for name, _, value in (line.partition(": ") for line in lines if line))
+        return StoredResponse(
+            response=Response(int(status), reason, headers),
+            selecting=tuple(selecting),
+            request_time=request_time,
+            response_time=response_time,
+            born_at=born_at,
+            fresh_until=fresh_until,
+            swr_until=swr_until,
+            sie_until=sie_until,
+            flags=StoredFlag(flags),
+            body_size=body_size,
+            held=held,
+            soft_purged=soft_purged,
+        )
+    except (struct.error, IndexError, ValueError) as error:
+        raise RecordError(str(error)) from error
+
+
+def _text(value: str) -> bytes:
+    data = value.encode("latin-1")
+    return _U16.pack(len(data)) + data
+
+
+def _read_text(meta: bytes, at: int) -> tuple[str, int]:
+    (length,) = _U16.unpack_from(meta, at)
+    start = at + _U16.size
+    if start + length > len(meta):
+        raise RecordError("text runs past the end of the record")
+    return meta[start : start + length].decode("latin-1"), start + length

@@ -1,0 +1,71 @@
+"""Which site a request belongs to. Exact hosts first, then the longest wildcard, then the site without hosts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgecache.http.cachekey import cache_key
+from edgecache.origin.api import Origin
+from edgecache.policy.site import SitePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site as the pipeline needs it."""
+
+    policy: SitePolicy
+    origin: Origin
+    hosts: tuple[str, ...] = ()
+    """Lower case; "*.example.com" covers every name below example.com; empty: every host."""
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+
+class Sites:
+    """The sites of a node, by host."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self.all = tuple(sites)
+        self._exact: dict[str, Site] = {}
+        self._below: dict[str, Site] = {}
+        self._default: Site | None = None
+        for site in self.all:
+            if not site.hosts:
+                self._default = site
+            for host in site.hosts:
+                if host.startswith("*."):
+                    self._below[host[2:]] = site
+                else:
+                    self._exact[host] = site
+
+    def find(self, authority: str) -> Site | None:
+        """The site of "host[:port]", or None where the host is nobody's."""
+        host = authority.lower()
+        if (site := self._exact.get(host)) is not None:
+            return site
+        host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        if (site := self._exact.get(host)) is not None:
+            return site
+        if self._below:
+            rest = host
+            while (dot := rest.find(".")) >= 0:
+                rest = rest[dot + 1 :]
+                if (site := self._below.get(rest)) is not None:
+                    return site
+        return self._default
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(site.name for site in self.all)
+
+    def cache_keys(self, url: str) -> tuple[str, ...]:
+        """The key texts that `url` may be stored under: by its site's recipe, or each site's if it is nobody's."""
+        scheme, _, location = url.partition("#")[0].partition("://")
+        cut = min((i for i in (location.find("/"), location.find("?")) if i >= 0), default=len(location))
+        authority, target = location[:cut], location[cut:] or "/"
+        if target.startswith("?"):
+            target = "/" + target
+        site = self.find(authority)
+        sites = self.all if site is None else (site,)
+        scheme = scheme.lower()
+        return tuple(dict.fromkeys(cache_key(scheme, authority, target, site.policy.query) for site in sites))

@@ -1,0 +1,123 @@
+"""Tags: every purge is a tag purge (DESIGN §7). Pure.
+
+An object's tags are its URL, its host, each path prefix at a segment boundary, its site, and the surrogate keys its
+origin gave it. A tag is a 64-bit hash of a text that names its kind, the same on every node and after every boot.
+URL, host and prefix tags leave out the scheme: who purges a page means it however it was reached.
+
+    u <authority><path>?<query>     the URL as in the cache key
+    h <host>                        without port
+    p <authority><path prefix>      no trailing slash; only the root's is empty
+    s <site>
+    k <site> NUL <surrogate key>
+"""
+
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+from edgecache._native.arena import hash_tag
+from edgecache.purge.message import PurgeError, PurgeOrder
+
+MAX_TARGETS = 10_000
+MAX_PREFIX_DEPTH = 32
+"""Path segments that get a prefix tag of their own; deeper ones are covered by these."""
+
+Normalise = Callable[[str, str], str]
+"""(site-independent absolute URL parts) authority, target -> the cache key's text, with a scheme in front."""
+
+
+def object_tags(*, cache_key: str, site: str, surrogate_keys: Iterable[str]) -> tuple[int, ...]:
+    """The tags of a response stored under `cache_key` ("scheme://authority/path?query")."""
+    location = cache_key.partition("://")[2]
+    authority, slash, rest = location.partition("/")
+    path = (slash + rest).partition("?")[0]
+    texts = [f"u {location}", f"h {_host(authority)}", f"s {site}"]
+    texts.extend(f"p {authority}{prefix}" for prefix in _prefixes(path))
+    texts.extend(f"k {site}\0{key}" for key in surrogate_keys)
+    return tuple(dict.fromkeys(hash_tag(text.encode("latin-1", "surrogateescape")) for text in texts))
+
+
+def order_tags(
+    order: PurgeOrder, *, sites: Iterable[str], cache_keys: Callable[[str], Iterable[str]]
+) -> tuple[int, ...]:
+    """The tags an order names. `cache_keys(url)` gives the key texts a URL may be stored under (one per recipe).
+
+    Raises `PurgeError`, naming the part that is wrong.
+    """
+    count = len(order.urls) + len(order.keys) + len(order.hosts) + len(order.prefixes)
+    if count > MAX_TARGETS:
+        raise PurgeError(f"{count} targets in one purge; at most {MAX_TARGETS}", status=413)
+    if not count and not order.everything:
+        raise PurgeError("nothing to purge: name urls, keys, hosts, prefixes or all")
+    known = tuple(sites)
+    if order.site is not None and order.site not in known:
+        raise PurgeError(f"no site is named {order.site!r}", path="site", status=404)
+    named = known if order.site is None else (order.site,)
+    texts: list[str] = []
+    for i, url in enumerate(order.urls):
+        _absolute(url, f"urls[{i}]")
+        texts.extend(f"u {key.partition('://')[2]}" for key in cache_keys(url))
+    for i, key in enumerate(order.keys):
+        if not key or any(ord(c) <= 32 or ord(c) == 127 for c in key):
+            raise PurgeError("a surrogate key is visible characters without spaces", path=f"keys[{i}]")
+        texts.extend(f"k {site}\0{key}" for site in named)
+    for i, host in enumerate(order.hosts):
+        if not host or any(c in host for c in "/?#@ ") or not host.isascii():
+            raise PurgeError("a host is a name or an address, without scheme or path", path=f"hosts[{i}]")
+        texts.append(f"h {_host(host.lower())}")
+    for i, prefix in enumerate(order.prefixes):
+        texts.append(_prefix_text(prefix, f"prefixes[{i}]", cache_keys))
+    if order.everything and order.site is not None:
+        texts.append(f"s {order.site}")
+    return tuple(dict.fromkeys(hash_tag(_octets(text)) for text in texts))
+
+
+def _octets(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8")
+
+
+def _absolute(url: str, path: str) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        _ = parts.port
+    except ValueError:
+        valid = False
+    if not valid or any(ord(c) <= 32 for c in url):
+        raise PurgeError("a URL is absolute, http or https, without user or spaces", path=path)
+
+
+def _prefix_text(prefix: str, path: str, cache_keys: Callable[[str], Iterable[str]]) -> str:
+    url = prefix if "://" in prefix else f"https://{prefix}"
+    if "?" in prefix or "#" in prefix:
+        raise PurgeError("a prefix is a host and a path, without query", path=path)
+    _absolute(url, path)
+    location = next(iter(cache_keys(url))).partition("://")[2]
+    authority, slash, rest = location.partition("/")
+    cut = (slash + rest).rstrip("/")
+    if cut.count("/") > MAX_PREFIX_DEPTH:
+        raise PurgeError(f"a prefix has at most {MAX_PREFIX_DEPTH} path segments", path=path)
+    return f"p {authority}{cut}"
+
+
+def _prefixes(path: str) -> list[str]:
+    """ "/a/b/c" -> ["", "/a", "/a/b", "/a/b/c"]: what a prefix purge may name to cover this path."""
+    found = [""]
+    at = 0
+    while len(found) <= MAX_PREFIX_DEPTH:
+        at = path.find("/", at + 1)
+        if at < 0:
+            break
+        found.append(path[:at])
+    whole = path.rstrip("/")
+    if len(found) <= MAX_PREFIX_DEPTH and whole != found[-1]:
+        found.append(whole)
+    return found
+
+
+def _host(authority: str) -> str:
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0]

@@ -1,0 +1,177 @@
+"""A body that arrives once and is read by many: order, bounds, back-pressure, spooling, cuts."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecache.edge.buffer import FillBuffer, FillReader
+from edgecache.http.errors import OriginReset
+from edgecache.http.headers import Headers
+
+
+async def read_all(reader: FillReader) -> bytes:
+    return b"".join([data async for data in pieces(reader)])
+
+
+async def pieces(reader: FillReader):
+    while data := await reader.read():
+        yield data
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=50), max_size=20),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), min_size=1, max_size=5),
+    st.integers(0, 600),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_reader_gets_every_octet_in_order(chunks, plans, limit):
+    """Readers that join at any time before the overflow, each reading now and then, whatever the limit."""
+
+    async def story():
+        buffer = FillBuffer(limit=limit, length=None)
+        readers: list[tuple[FillReader, bytearray, int]] = []
+        readings = []
+        for i, chunk in enumerate(chunks):
+            for start, pause in plans:
+                if start == i and not buffer.overflowed:
+                    reader, got = buffer.reader(), bytearray()
+                    readers.append((reader, got, pause))
+
+                    async def go(reader=reader, got=got, pause=pause):
+                        async for data in pieces(reader):
+                            got += data
+                            for _ in range(pause):
+                                await asyncio.sleep(0)
+
+                    readings.append(asyncio.ensure_future(go()))
+            await buffer.append(chunk)
+        buffer.finish(None)
+        await asyncio.gather(*readings)
+        for _, got, _ in readers:
+            assert bytes(got) == b"".join(chunks)
+        if not buffer.overflowed:
+            assert b"".join(buffer.chunks) == b"".join(chunks)
+
+    asyncio.run(story())
+
+
+async def test_a_slow_reader_holds_up_nobody():
+    buffer = FillBuffer(limit=1000, length=None)
+    slow, fast = buffer.reader(), buffer.reader()
+    reading = asyncio.ensure_future(read_all(fast))
+    for i in range(100):
+        await asyncio.wait_for(buffer.append(bytes([i]) * 500), 5)
+    buffer.finish(None)
+    assert await asyncio.wait_for(reading, 5) == b"".join(bytes([i]) * 500 for i in range(100))
+    assert await read_all(slow) == b"".join(bytes([i]) * 500 for i in range(100))
+
+
+async def test_memory_stays_bounded_when_spooled():
+    buffer = FillBuffer(limit=1000, length=None)
+    readers = [buffer.reader(), buffer.reader()]
+    for _ in range(50):
+        await buffer.append(b"x" * 500)
+    assert buffer.overflowed
+    assert sum(map(len, buffer.chunks)) == 0
+    for reader in readers:
+        reader.close()
+
+
+async def test_a_lone_reader_slows_the_fill_down_and_memory_stays_bounded():
+    buffer = FillBuffer(limit=1000, length=None)
+    reader = buffer.reader()
+    most = 0
+
+    async def fill():
+        for i in range(40):
+            await buffer.append(bytes([i]) * 300)
+        buffer.finish(None)
+
+    filling = asyncio.ensure_future(fill())
+    got = bytearray()
+    while data := await reader.read():
+        got += data
+        most = max(most, sum(map(len, buffer.chunks)))
+        assert not (len(got) < 4000 and buffer.done)
+    await filling
+    assert bytes(got) == b"".join(bytes([i]) * 300 for i in range(40))
+    assert most <= 1000 + 2 * 300
+
+
+async def test_the_fill_goes_on_when_the_lone_reader_leaves():
+    buffer = FillBuffer(limit=100, length=None)
+    reader = buffer.reader()
+    filling = asyncio.ensure_future(buffer.append(b"x" * 300))
+    await asyncio.sleep(0)
+    assert not filling.done()
+    reader.close()
+    await asyncio.wait_for(filling, 5)
+    assert buffer.abandoned
+
+
+async def test_a_cut_reaches_every_reader_after_what_arrived():
+    buffer = FillBuffer(limit=100, length=50)
+    early = buffer.reader()
+    await buffer.append(b"half")
+    late = buffer.reader()
+    buffer.fail(OriginReset("the origin closed the connection", code="reset"))
+    for reader in (early, late):
+        assert await reader.read() == b"half"
+        with pytest.raises(OriginReset):
+            await reader.read()
+
+
+async def test_trailers_come_with_the_end():
+    buffer = FillBuffer(limit=100, length=None)
+    reader = buffer.reader()
+    await buffer.append(b"body")
+    buffer.finish(Headers([("Checksum", "1")]))
+    assert await read_all(reader) == b"body"
+    assert reader.trailers == Headers([("Checksum", "1")])
+
+
+@pytest.mark.parametrize(
+    ("parts", "want"),
+    [([(0, 4)], b"0123"), ([(3, 4), (8, 2)], b"345689"), ([(9, 5)], b"9")],
+    ids=["first", "two", "past-the-end"],
+)
+async def test_ranges_of_an_arriving_body(parts, want):
+    buffer = FillBuffer(limit=100, length=10)
+    reader = buffer.reader()
+
+    async def take():
+        got = b""
+        for offset, size in parts:
+            at = offset
+            while at < offset + size:
+                data = await reader.read_at(at, offset + size - at)
+                if not data:
+                    break
+                got += data
+                at += len(data)
+        return got
+
+    taking = asyncio.ensure_future(take())
+    for digit in b"0123456789":
+        await buffer.append(bytes([digit]))
+        await asyncio.sleep(0)
+    buffer.finish(None)
+    assert await asyncio.wait_for(taking, 5) == want
+
+
+async def test_the_spool_file_is_closed_when_the_last_reader_has_gone(monkeypatch):
+    import os
+
+    closed: list[int] = []
+    close = os.close
+    monkeypatch.setattr("edgecache.edge.buffer.os.close", lambda fd: (closed.append(fd), close(fd)))
+    buffer = FillBuffer(limit=10, length=None)
+    a, b = buffer.reader(), buffer.reader()
+    await buffer.append(b"x" * 20)
+    a.close()
+    assert not closed
+    buffer.finish(None)
+    assert await read_all(b) == b"x" * 20
+    assert len(closed) == 1
