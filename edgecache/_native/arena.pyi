@@ -2,23 +2,24 @@
 
 The mapping is anonymous and shared: made once, before any fork, used by every process at once. A shard's lock is a
 robust process-shared mutex: whoever locks after a process died inside empties that shard and goes on. The byte
-budget is a hard bound and covers index, headers, bodies and slack. Times are seconds since the epoch.
+budget is a hard bound and covers index, headers, bodies and slack. Times are seconds since the epoch. Numbers of fills
+and purges are those of the purge log.
+
+Layout of the mapping: `layout.pxd`. C functions for other compiled modules: `shard.pxd`, on `Arena.view`.
 """
 
 from collections.abc import Sequence
 from typing import Final, final
 
-def hash_key(secret: bytes, data: bytes) -> bytes:
-    """128-bit keyed hash of a cache key (SipHash-1-3, 128-bit output), `secret` = 16 octets drawn per boot."""
-
-def hash_tag(data: bytes) -> int:
-    """64-bit hash of a purge tag, the same on every node and boot (SipHash-2-4 under a fixed, public key). Never 0."""
+from edgecache._native.hashing import hash_key as hash_key
+from edgecache._native.hashing import hash_tag as hash_tag
 
 @final
 class Entry:
     """One stored object as found by `get` or `peek`: a snapshot, safe to use after the arena has moved on.
 
     Small bodies are copied out; a large one is pinned in place and must be released (`close`, or when collected).
+    After a fork the parent's entries may be read in the child as long as the parent holds them.
     """
 
     key: bytes
@@ -41,8 +42,11 @@ class Entry:
     """Changes with every put under this key: what `freshen` and `remove` compare."""
     def tags(self) -> list[int]: ...
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` octets of the body from `offset`; b"" at or past its end."""
-    def close(self) -> None: ...
+        """At most `size` octets of the body from `offset`; b"" at or past its end. ValueError once a large one is
+        closed."""
+
+    def close(self) -> None:
+        """Release the body, if it is pinned; again changes nothing."""
 
 @final
 class Arena:
@@ -55,19 +59,24 @@ class Arena:
         purge_slots: int = 0,
         counters: int = 1024,
         processes: int = 64,
+        pin_above: int = 32768,
     ) -> None:
-        """Map `size` octets. `shards` and `purge_slots` 0: chosen from `size`. ValueError, saying what the least
-        is, where `size` cannot hold its own index and eight of the largest objects a shard."""
+        """Map `size` octets. `shards` and `purge_slots` 0: chosen from `size`. Bodies larger than `pin_above` are
+        pinned while they are read, not copied. ValueError, saying what the least is, where `size` cannot hold its own
+        index and eight of the largest objects a shard."""
 
     size: int
     shards: int
     max_object: int
+    """Octets of head, meta, body and 8 for each tag."""
+    pin_above: int
 
     def attach(self, slot: int) -> None:
-        """Say which process slot (0 ≤ slot < processes) this process's pins are held in. Once, after fork."""
+        """Say which process slot (0 ≤ slot < processes) this process's pins are held in. Once, after fork; no two live
+        processes in one slot. Who made the arena has slot 0; a fork that does not attach copies large bodies."""
 
     def release_slot(self, slot: int) -> None:
-        """Drop all pins of a dead process."""
+        """Drop all pins of a dead process, and what it was storing. Before its slot is given to another."""
 
     # --- objects ---
     def get(self, key: bytes) -> Entry | None:
@@ -93,8 +102,9 @@ class Arena:
     ) -> bool:
         """Store, replacing what was there; evicts from the least recently used end until it fits.
 
-        False, and nothing is stored, when it is larger than `max_object` or a purge newer than `fill_seq` covers one
-        of its tags (what was there stays, if valid).
+        False, and nothing is stored, when it is larger than `max_object`, has more than 1024 tags, or a purge newer
+        than `fill_seq`, hard or soft, covers one of its tags (what was there stays, if valid); or when pinned bodies
+        leave no room (what was there may be gone). No tag is 0.
         """
 
     def freshen(
@@ -112,7 +122,10 @@ class Arena:
         fill_seq: int,
         tags: Sequence[int],
     ) -> bool:
-        """New head and numbers, same body, if the entry is still that generation (RFC 9111 §4.3.4)."""
+        """New head and numbers, same body, if the entry is still that generation (RFC 9111 §4.3.4), which it keeps.
+
+        False, and the entry stays as it was, for the reasons `put` has.
+        """
 
     def remove(self, key: bytes, generation: int = 0) -> bool:
         """Remove the entry (only that generation, where one is given). True if it was there."""
@@ -127,7 +140,8 @@ class Arena:
         """Apply one purge to all processes at once; O(len(tags)). Applying one again changes nothing."""
 
     def raise_floor(self, sequence: int, *, soft: bool) -> None:
-        """Everything filled at or before `sequence` is purged: purge-all, and after a gap in the log."""
+        """Everything filled before `sequence` (`fill_seq < sequence`) is purged: purge-all, and after a gap in the log.
+        `sequence` counts as applied."""
 
     def purged(self, fill_seq: int, tags: Sequence[int]) -> int:
         """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena."""
@@ -138,8 +152,10 @@ class Arena:
 
     # --- figures ---
     def stats(self) -> dict[str, int]:
-        """objects, bytes_used, bytes_body, bytes_slack, size, evictions, inserts, hits, misses, purged, recovered
-        (shards emptied after a death), pins."""
+        """objects, bytes_used (memory not free), bytes_body, bytes_data (all of an object but slack), bytes_slack (used
+        beyond that, pinned bodies without an object included), bytes_pinned, bytes_units (memory for objects: `size`
+        less tables), size, evictions, inserts, hits, misses, purged, recovered (shards emptied after a death), pins,
+        folds (of a full purge table into its floor)."""
 
     def check(self) -> None:
         """Walk every structure; AssertionError names what is inconsistent. For tests; O(objects)."""
