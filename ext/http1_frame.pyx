@@ -8,7 +8,9 @@ where it begins, never on how it arrived. An error is remembered as a status and
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, _PyBytes_Resize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy, memmove
@@ -36,11 +38,17 @@ from edgecache._native.http1_scan cimport (
 )
 from edgecache._native.http1_text cimport Known, ascii_text, known, latin1_text
 
+cdef extern from "Python.h":
+    PyObject* PyBytes_New "PyBytes_FromStringAndSize"(const char* octets, Py_ssize_t size)  # not yet anybody's
+
 h1_init()
 
 MAX_EVENT = 262144
 cdef Py_ssize_t EVENT_MAX = MAX_EVENT
 cdef int64_t EXTENSION_FREE = 65536
+
+cdef enum:
+    GATHER_BELOW = 4096  # chunks smaller than this are put together: an event costs more than their copy
 
 
 class FramingError(Exception):
@@ -340,7 +348,7 @@ cdef class Decoder:
         else:
             self._state = ENDING
 
-    cdef int _chunk_frame(self) except -2:
+    cdef int _chunk_frame(self) noexcept:
         """Go from the end of a chunk's data to the data of the next, or to the trailer section."""
         cdef Py_ssize_t n
         cdef size_t extension = 0
@@ -377,6 +385,40 @@ cdef class Decoder:
         else:
             self._state = CHUNK_DATA
         return DONE
+
+    cdef Py_ssize_t _of_chunk(self, Py_ssize_t n) noexcept:
+        """How many of the next `n` octets belong to this chunk; they are as good as taken."""
+        if n > self._left:
+            n = <Py_ssize_t> self._left
+        self._left -= n
+        if self._left == 0:
+            self._state = CHUNK_END
+        if self._extension < INT64_MAX - n:
+            self._extension += n
+        return n
+
+    cdef bytes _gather(self, Py_ssize_t room):
+        """One event out of many small chunks, as far as they are here. What fails behind them is raised next."""
+        cdef PyObject* out = PyBytes_New(NULL, room)
+        cdef char* to
+        cdef Py_ssize_t n, size = 0
+        cdef bytes done
+        if out == NULL:
+            raise MemoryError
+        to = PyBytes_AS_STRING(<object> out)
+        while True:
+            n = min(self._len - self._pos, room - size)
+            if n > 0:
+                n = self._of_chunk(n)
+                memcpy(to + size, self._p + self._pos, n)
+                self._take(n)
+                size += n
+            if self._state == CHUNK_DATA or self._chunk_frame() != DONE or self._state != CHUNK_DATA:
+                break
+        _PyBytes_Resize(&out, size)
+        done = <bytes> out
+        Py_DECREF(done)
+        return done
 
     cdef int _trailers(self) except -2:
         """RFC 9112 §7.1.2. Framing and routing fields are refused; those that are void there (RFC 9110 §6.5.1:
@@ -428,15 +470,14 @@ cdef class Decoder:
                     n = EVENT_MAX
                 if self._state == UNTIL_CLOSE:
                     return self._slice(n)
+                if self._state == CHUNK_DATA:
+                    if self._left < GATHER_BELOW and self._left < n:
+                        return self._gather(n)
+                    return self._slice(self._of_chunk(n))
                 if n > self._left:
                     n = <Py_ssize_t> self._left
                 self._left -= n
-                if self._state == CHUNK_DATA:
-                    if self._extension < INT64_MAX - n:
-                        self._extension += n
-                    if self._left == 0:
-                        self._state = CHUNK_END
-                elif self._left == 0:
+                if self._left == 0:
                     self._state = ENDING
                 return self._slice(n)
             elif self._state == CHUNK_END or self._state == CHUNK_LINE:

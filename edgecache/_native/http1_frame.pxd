@@ -64,6 +64,8 @@ cdef class Decoder:
     cdef int _note(self, int field, const uint8_t* v, Py_ssize_t n) except -2
     cdef void _new_head(self) noexcept
     cdef void _enter_body(self) noexcept
-    cdef int _chunk_frame(self) except -2
+    cdef int _chunk_frame(self) noexcept
+    cdef Py_ssize_t _of_chunk(self, Py_ssize_t n) noexcept
+    cdef bytes _gather(self, Py_ssize_t room)
     cdef int _trailers(self) except -2
     cdef object _body(self)
