@@ -179,7 +179,7 @@ class ClientConnection(Wire):
                 try:
                     await shared.handler(exchange)
                 except ClientGone:
-                    pass
+                    exchange.abort()
                 except HttpError as error:
                     exchange.fail(error.status, error.detail)
                 except Exception:  # noqa: BLE001 - a bug of the handler's ends its request, not the process

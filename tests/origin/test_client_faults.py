@@ -215,7 +215,7 @@ async def test_connecting_has_a_limit() -> None:
     ["", "ftp://h", "h:80", "http://", "http://h/path", "http://h?q", "http://u:p@h", "http://h:99999", "http://h#f"],
 )
 def test_what_is_no_origins_url(url) -> None:
-    with pytest.raises(ValueError, match="origin's URL|Port"):
+    with pytest.raises(ValueError, match=r"origin's URL|Port"):
         HttpOrigin(url)
 
 
