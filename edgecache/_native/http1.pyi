@@ -2,7 +2,19 @@
 
 What these decoders accept, every other reader of HTTP reads the same way; whatever two readers might read
 differently (both lengths, bare LF, folded lines, space before a colon, odd chunk sizes) is an error. They never
-repair. Feeding whole, byte by byte or with bytes after the end gives the same events.
+repair. Feeding whole, byte by byte or with bytes after the end gives the same events (a body cut in other places).
+
+Choices where the RFCs leave one:
+- Host and the authority of a target: not empty; a port after ":" is 1 to 65535 in at most five digits; an address in
+  brackets is IPv6 without zone; otherwise a reg-name of RFC 3986. Without Host, HTTP/1.0 has `host` "".
+- Minor versions above 1 are read as 1.1 (RFC 9110 §2.5); a line without a version, other majors and lower-case names
+  are 505, what is no version at all is 400. Two empty lines are tolerated before a request line (RFC 9112 §2.2).
+- Content-Length: one line of at most 19 digits, up to 2^63-1 (beyond: 413); repeated is an error, equal or not.
+- Chunk sizes have at most 16 digits and no white space behind them; extensions are checked by the grammar and
+  dropped, and in all may be 64 KiB longer than the data.
+- Trailers: Content-Length, Transfer-Encoding and Host are an error; connection options, Expect, Content-Type,
+  -Encoding and -Range are left out, since they mean nothing there (RFC 9110 §6.5.1); the rest is handed on.
+- Connection options are looked for; a member that is no token is passed over, as it cannot change the framing.
 """
 
 from typing import Final, final
@@ -38,6 +50,7 @@ class RequestHead:
     """As sent, Latin-1: origin form, absolute form, "*" or authority form; octets outside RFC 3986's set that
     cannot split anything (such as raw UTF-8) pass, CTLs and spaces do not."""
     version: tuple[int, int]
+    """(1, 0) or (1, 1)."""
     lines: list[tuple[str, str]]
     """Field lines in order; names in the case sent, values less surrounding white space, Latin-1."""
     host: str
@@ -86,7 +99,8 @@ class RequestDecoder:
         """
 
     def resume(self) -> None:
-        """Go on to the next request on this connection."""
+        """Go on to the next request on this connection. Raises RuntimeError before `End`; of no effect after an
+        error."""
 
     @property
     def buffered(self) -> int:
@@ -104,20 +118,24 @@ class ResponseDecoder:
     """Reads the responses of one origin connection. `begin` says which request the next one answers."""
 
     def __init__(self, limits: Limits) -> None: ...
-    def begin(self, method: str) -> None: ...
+    def begin(self, method: str) -> None:
+        """The next response answers a request of this method. Octets that came before it make `next` raise: they
+        cannot be its answer. Raises RuntimeError while a response is under way."""
+
     def feed(self, data: bytes) -> None: ...
     def feed_eof(self) -> None:
         """The origin closed. Ends an until-close body; cuts off any other (the next `next` raises)."""
 
     def next(self) -> ResponseHead | bytes | End | None:
         """As in `RequestDecoder`. An interim (1xx) head is returned and another head follows; after 101 the rest
-        is raw octets (`take_rest`). Octets that arrive with no request begun raise `FramingError`."""
+        is raw octets (`take_rest`), as after 2xx to CONNECT: no `End` then. Octets that arrive with no request begun raise `FramingError`."""
 
     @property
     def buffered(self) -> int: ...
     @property
     def idle(self) -> bool:
-        """No message under way and nothing buffered: the connection may be used again."""
+        """No message under way, nothing buffered, not closed, and the last response let it: the connection may be
+        used again."""
 
     def take_rest(self) -> bytes: ...
 

@@ -17,6 +17,17 @@ from edgecache._native.http1 import (
 Event = tuple[Any, ...]
 LIMITS = Limits()
 
+H = b"Host: a.example\r\n"
+NEXT = b"GET /smuggled HTTP/1.1\r\nHost: evil.example\r\n\r\n"
+
+
+def get(fields: bytes = b"", line: bytes = b"GET / HTTP/1.1", host: bytes = H) -> bytes:
+    return line + b"\r\n" + host + fields + b"\r\n"
+
+
+def chunked(body: bytes) -> bytes:
+    return get(b"Transfer-Encoding: chunked\r\n", b"POST / HTTP/1.1") + body
+
 
 def plain(event: RequestHead | ResponseHead | bytes | End) -> Event:
     match event:
