@@ -128,7 +128,8 @@ class ResponseDecoder:
 
     def next(self) -> ResponseHead | bytes | End | None:
         """As in `RequestDecoder`. An interim (1xx) head is returned and another head follows; after 101 the rest
-        is raw octets (`take_rest`), as after 2xx to CONNECT: no `End` then. Octets that arrive with no request begun raise `FramingError`."""
+        is raw octets (`take_rest`), as after 2xx to CONNECT: no `End` then. Octets that arrive with no request
+        begun raise `FramingError`."""
 
     @property
     def buffered(self) -> int: ...
