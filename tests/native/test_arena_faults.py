@@ -320,6 +320,7 @@ def test_hammer_by_three_processes_of_which_some_are_killed() -> None:
             def work(slot: int = slot, seed: int = started, crash: int = crash, alarm: float = alarm) -> None:
                 # Dies at a crash point, or at any instruction whatever: an alarm nobody handles ends the process.
                 probe.crash_after(crash)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.setitimer(signal.ITIMER_REAL, alarm)
                 hammer(arena, slot, seed, 2500)
 
