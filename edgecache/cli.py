@@ -52,7 +52,7 @@ def _load(file: Path | None, given: dict[str, object], *, environment: bool) -> 
     try:
         loaded = load(file, environ=os.environ if environment else {}, overrides=overrides)
     except ConfigError as error:
-        report.console(stderr=True).print(report.problems(error.problems), soft_wrap=True)
+        report.console(stderr=True).print(report.problems(error.problems))
         number = len(error.problems)
         _fail(f"the configuration cannot be used: {number} problem{'s' if number > 1 else ''}", 2)
     for warning in loaded.warnings:
@@ -122,6 +122,26 @@ def serve(
     }
     config = _load(file, given, environment=True)
     sys.exit(importlib.import_module("edgecache.app").serve(config))
+
+
+@cli.command(short_help="A small site behind an edge on this machine, to see it work.")
+@click.option("--listen", metavar="ADDR:PORT", default="127.0.0.1:8080", show_default=True, help="Public address.")
+@click.option("--admin", metavar="ADDR:PORT", default="127.0.0.1:8081", show_default=True, help="Admin API's address.")
+def demo(*, listen: str, admin: str) -> None:
+    """A small bundled site and an edge in front of it, on this machine, until Ctrl-C.
+
+    Its pages show the Cache-Status they came with: misses, hits, revalidation, purging by surrogate key.
+    """
+    from edgecache.config.units import parse_address
+
+    addresses = {}
+    for name, text in (("--listen", listen), ("--admin", admin)):
+        try:
+            addresses[name] = parse_address(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} is not {error}", param_hint=name) from None
+    run = importlib.import_module("edgecache.demo.run").run
+    sys.exit(run(addresses["--listen"], addresses["--admin"], say=click.echo))
 
 
 @cli.command(short_help="Validate a configuration file.")

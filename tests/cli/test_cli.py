@@ -15,7 +15,7 @@ from tests.admin.fake import TOKEN
 from tests.cli.conftest import RunningEdge
 
 AUTH = {"EDGECACHE_TOKEN": TOKEN}
-COMMANDS = ["serve", "purge", "explain", "stats", "check"]
+COMMANDS = ["serve", "demo", "purge", "explain", "stats", "check"]
 
 
 def run(*args: str, env: dict[str, str] | None = None) -> Result:
@@ -126,6 +126,25 @@ def test_help_shows_defaults_keys_and_variables() -> None:
     assert set(named) == {"origin", "listen", "admin.address", "workers", "memory.size"}
     for words in ("127.0.0.1:8080", "127.0.0.1:8081", "256MiB", "EDGECACHE_MEMORY_SIZE", "key: memory.size"):
         assert words in text
+
+
+# --- demo ---
+
+
+def test_demo_hands_over_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[object] = []
+    module = types.ModuleType("edgecache.demo.run")
+    module.run = lambda listen, admin, say: found.append((str(listen), str(admin))) or 0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "edgecache.demo.run", module)
+    assert run("demo").exit_code == 0
+    assert run("demo", "--listen", ":9", "--admin", "[::1]:8").exit_code == 0
+    assert found == [("127.0.0.1:8080", "127.0.0.1:8081"), (":9", "[::1]:8")]
+
+
+def test_demo_refuses_what_is_no_address() -> None:
+    result = run("demo", "--listen", "here")
+    assert result.exit_code == 2
+    assert "an address and port such as" in result.output
 
 
 # --- check ---

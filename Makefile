@@ -1,0 +1,91 @@
+# What a person or CI does with this tree. Each target sets up .venv by itself and is quick when nothing changed.
+#
+#   make run                       the demo: a small site and an edge in front of it
+#   make run ORIGIN=http://h:port  an edge in front of that origin
+#   make test                      the whole test suite         (ARGS="tests/http -x" for part of it)
+#   make lint                      ruff and mypy
+#   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
+#   make docs                      rewrite the pages made from the code
+#   make clean                     remove everything that was made
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+ORIGIN ?=
+ARGS   ?=
+
+SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
+
+.PHONY: run test lint bench docs clean prerequisites
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.built
+ifeq ($(ORIGIN),)
+	@exec $(BIN)/edgecache demo
+else
+	@echo "edgecache in front of $(ORIGIN)"
+	@echo
+	@echo "  Open        http://127.0.0.1:8080/"
+	@echo
+	@echo "To try in another terminal:"
+	@echo
+	@echo "  curl -sI http://127.0.0.1:8080/ | grep -i cache-status    # twice: what the edge did, and why"
+	@echo "  $(BIN)/edgecache explain http://127.0.0.1:8080/"
+	@echo "  $(BIN)/edgecache purge --all"
+	@echo "  $(BIN)/edgecache stats --watch"
+	@echo
+	@echo "Ctrl-C stops it."
+	@echo
+	@exec $(BIN)/edgecache serve --origin "$(ORIGIN)"
+endif
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m loadtests.bench $(ARGS)
+
+docs: $(VENV)/.built
+	$(BIN)/python -m edgecache.config.reference docs/configuration.md
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info edgecache/_native/*.so
+
+# One line that names everything missing, before any compiler is asked.
+prerequisites:
+	@missing=; \
+	command -v $(PYTHON) >/dev/null || { echo "edgecache needs CPython 3.11 or newer: apt-get install python3"; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "edgecache needs CPython 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.11 …"; exit 1; }; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(PYTHON) -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
+	  || missing="$$missing python3-dev"; \
+	command -v $${CC:-cc} >/dev/null || missing="$$missing gcc libc6-dev"; \
+	[ -z "$$missing" ] || { echo "edgecache needs more to be built; install it: apt-get install$$missing"; exit 1; }
+
+$(VENV)/.venv: | prerequisites
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.deps: pyproject.toml constraints.txt $(VENV)/.venv
+	@echo "Installing what edgecache needs"
+	@$(PIP) install --constraint constraints.txt "setuptools>=77" "Cython>=3.1" wheel
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.built: $(SOURCES) $(VENV)/.deps
+	@echo "Compiling the hot paths"
+	@$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.built
+	@echo "Installing what tests and checks need"
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	@touch $@
