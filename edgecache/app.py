@@ -32,6 +32,7 @@ from edgecache.edge.sites import Site, Sites
 from edgecache.edge.teller import Teller
 from edgecache.http.clock import wall_clock
 from edgecache.http.headers import Headers
+from edgecache.observe import log
 from edgecache.observe.accesslog import AccessLog, Redactor, combined_formatter, json_formatter
 from edgecache.observe.metrics import Figure, Reader, Recorder
 from edgecache.observe.slots import ArenaCounters, Layout, NodeSlot
@@ -42,6 +43,15 @@ from edgecache.purge.message import PurgeOrder, PurgeReceipt
 from edgecache.store.memory import MemoryStore
 
 _log = logging.getLogger("edgecache")
+
+
+_LISTENER_FIGURES = {
+    "accepted": "Client connections accepted.",
+    "over_limit": "Client connections answered 503, beyond limits.connections.",
+    "malformed": "Requests whose framing could not be trusted.",
+    "timed_out": "Clients cut off for being slow to ask.",
+    "stalled": "Clients cut off for not taking their answer.",
+}
 
 
 class StartError(Exception):
@@ -97,6 +107,7 @@ class Edge:
             purge=self._log.append,
             told=Teller(sinks, wall_clock, hop.client_ip),
             cache_name=config.cache.cache_status_name,
+            max_request_body=config.limits.request_body_bytes,
         )
         self._explainer = Explainer(self.sites, self.pipeline.shelf, self.pipeline.collapse, wall_clock)
         self.listeners = [
@@ -177,6 +188,9 @@ class Edge:
         for name, value in self._shared.arena.stats().items():
             yield Figure(f"memory_{name}", f"Memory tier: {name.replace('_', ' ')}.", float(value))
         yield Figure("connections", "Client connections open.", float(self._connections()))
+        for name, text in _LISTENER_FIGURES.items():
+            seen = sum(getattr(listener.counters, name) for listener in self.listeners)
+            yield Figure(f"client_{name}", text, float(seen), counter=True)
         yield Figure(
             "fills_under_way", "Fetches under way that others may join.", float(len(self.pipeline.collapse.fills))
         )
@@ -185,6 +199,7 @@ class Edge:
 
 def serve(config: Config, *, ready: Callable[[Edge], None] | None = None) -> int:
     """Run an edge until SIGTERM or SIGINT. Returns the process's exit code."""
+    log.set_up(config.log.level, config.log.format)
     try:
         token = tokens.for_server(config.admin.token_file, os.environ, root=os.geteuid() == 0)
         shared = Shared(config)
@@ -233,6 +248,7 @@ def _hop(config: Config) -> Hop:
         node_id=secrets.token_hex(4),
         pseudonym=forwarding.via,
         trusted=tuple(ipaddress.ip_network(network) for network in forwarding.trusted_proxies),
+        untold=forwarding.untold,
     )
 
 

@@ -121,7 +121,9 @@ def serve(
         "memory.size": memory,
     }
     config = _load(file, given, environment=True)
-    sys.exit(importlib.import_module("edgecache.app").serve(config))
+    from edgecache import app
+
+    sys.exit(app.serve(config))
 
 
 @cli.command(short_help="A small site behind an edge on this machine, to see it work.")

@@ -96,14 +96,23 @@ def stats(figures: dict[str, Any], rates: tuple[float, float] | None = None) -> 
     `rates`: requests and octets sent per second, where they are known.
     """
     parts: list[RenderableType] = []
-    node = figures.get("node", {})
-    if node:
-        uptime = node.get("uptime_s")
-        line = f"{node.get('name', '')}  edgecache {node.get('version', '')}"
+    if "edge" in figures:
+        uptime = figures.get("uptime_s")
+        line = f"{figures['edge']}  edgecache {figures.get('version', '')}"
         parts.append(Text(plain(line) + (f"  up {span(uptime)}" if uptime is not None else ""), style="bold"))
     if "requests" in figures:
         parts += [_overview(figures, rates), _sites(figures)]
-    known = {"node", "requests", "hit_ratio", "bytes", "latency_ms", "origin_latency_ms", "sites"}
+    known = {
+        "edge",
+        "version",
+        "uptime_s",
+        "requests",
+        "hit_ratio",
+        "bytes",
+        "latency_ms",
+        "origin_latency_ms",
+        "sites",
+    }
     rest = [(name, value) for name, value in figures.items() if name not in known]
     for name, value in rest:
         if isinstance(value, dict):

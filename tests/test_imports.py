@@ -24,6 +24,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 """From the bottom. A room sees those below it and itself, never one beside it."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+CONTRACTS = {"edgecache.admin.node": RANK["origin"]}
+"""Modules that only say what a room above asks of one below: they stand where both see them."""
+
 UPPER_PURGE = frozenset({"edgecache.purge.coordinator"})
 """The coordinator is a server of its own: it may see what the admin side sees."""
 
@@ -103,7 +106,8 @@ def fault(one: Import) -> str | None:
         return None if RANK[there] <= RANK["admin"] else f"{where}: upward"
     if any(under(target, name) for name in UPPER_PURGE) and RANK[here] <= RANK["admin"]:
         return f"{where}: upward"
-    if here != there and RANK[there] >= RANK[here]:
+    rank = next((rank for name, rank in CONTRACTS.items() if under(target, name)), RANK[there])
+    if here != there and rank >= RANK[here]:
         return f"{where}: not downward"
     return None
 

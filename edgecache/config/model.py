@@ -282,12 +282,6 @@ class OriginConfig(Section):
     waiting: int = Field(
         1024, ge=0, le=1_000_000, description="Requests that may wait for a connection; more get 503 at once."
     )
-    retries: int = Field(
-        1,
-        ge=0,
-        le=5,
-        description="How often a request that is safe to repeat is sent again when a kept-alive connection was closed.",
-    )
 
 
 class QueryConfig(Section):
@@ -316,6 +310,12 @@ class CacheConfig(Section):
         max_length=8,
         description="Targeted Cache-Control fields obeyed, most specific first (RFC 9213).",
     )
+    surrogate_name: Token = Field(
+        "edgecache", description="Name of this cache in the targets of Surrogate-Control, and in Surrogate-Capability."
+    )
+    surrogate_capability: bool = Field(
+        True, description="Tell the origin, in Surrogate-Capability, that Surrogate-Control is understood here."
+    )
     override_ttl_s: Annotated[float | None, BeforeValidator(_optional_duration)] = Field(
         None,
         ge=0,
@@ -342,6 +342,18 @@ class CacheConfig(Section):
         le=YEAR_S,
         description="How long a stale response may be used when the origin fails, where the "
         "response does not say (RFC 5861 §4).",
+    )
+    stale_when_unreachable_s: Duration = Field(
+        DAY_S,
+        ge=0,
+        le=YEAR_S,
+        description="How long after it went stale a response may be used when the origin gives no answer at all "
+        "(RFC 9111 §4.2.4). Never where the response forbids it.",
+    )
+    stale_despite_s_maxage: bool = Field(
+        False,
+        description="Let stale-while-revalidate and stale-if-error of a response count beside its s-maxage, which by "
+        "the letter forbids stale answers (RFC 9111 §5.2.2.10).",
     )
     store_set_cookie: bool = Field(
         False,

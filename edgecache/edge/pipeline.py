@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from edgecache.edge import forwarding, respond
+from edgecache.edge.bounded import bound_body
 from edgecache.edge.collapse import Collapse, Then
 from edgecache.edge.exchange import Exchange
 from edgecache.edge.lookup import Found, Shelf
@@ -45,6 +46,7 @@ class Pipeline:
         purge: Callable[[PurgeOrder], object],
         told: Callable[[Exchange, Story], None],
         cache_name: str = "edgecache",
+        max_request_body: int | None = None,
     ) -> None:
         self.sites = sites
         self.shelf = shelf
@@ -53,6 +55,7 @@ class Pipeline:
         self._hop = hop
         self._purge = purge
         self._told = told
+        self._max_request_body = max_request_body
         self._nobody = SitePolicy(cache_status_name=cache_name)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -72,7 +75,8 @@ class Pipeline:
             self._told(exchange, story)
 
     async def _fail(self, exchange: Exchange, story: Story, error: HttpError) -> None:
-        story.outcome, story.error = Outcome.ERROR, error.code
+        story.outcome = Outcome.REJECTED if error.status < 500 else Outcome.ERROR
+        story.error = error.code
         story.aborted = exchange.started
         story.status = story.status if exchange.started else error.status
         story.cache_status = cache_status.member(self._nobody, detail=error.code)
@@ -89,6 +93,7 @@ class Pipeline:
         if site is None:
             raise HttpError(f"no site here serves {request.authority!r}", status=421, code=Reason.UNKNOWN_HOST)
         story.site = site.name
+        bound_body(exchange, self._max_request_body)
         key_text = cache_key(request.scheme, request.authority, request.target, site.policy.query)
         store = self.shelf.store
         visit = Visit(exchange, site, key_text, store.key(key_text), store.sequence(), story)

@@ -38,17 +38,7 @@ _CLASS_NAMES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 _LE = tuple(f"{bound:.6f}".rstrip("0") for bound in BOUNDS_S)
 
 _NODE_HELP: dict[NodeSlot, tuple[str, str]] = {
-    NodeSlot.CONNECTIONS_OPENED: ("connections_opened", "Client connections accepted."),
-    NodeSlot.CONNECTIONS_CLOSED: ("connections_closed", "Client connections ended."),
-    NodeSlot.REQUESTS_MALFORMED: ("requests_malformed", "Requests whose framing could not be trusted."),
-    NodeSlot.TIMEOUTS_CLIENT: ("client_timeouts", "Clients cut off for being too slow."),
-    NodeSlot.LOG_LINES: ("access_log_lines", "Access log lines taken."),
     NodeSlot.LOG_DROPPED: ("access_log_dropped_lines", "Access log lines lost to overload or a failing disk."),
-    NodeSlot.PURGES: ("purges", "Purges applied."),
-    NodeSlot.FILLS: ("fills", "Fetches that other requests could join."),
-    NodeSlot.ORIGIN_REQUESTS: ("origin_requests", "Requests sent to origins."),
-    NodeSlot.ORIGIN_ERRORS: ("origin_errors", "Requests to origins that failed."),
-    NodeSlot.ORIGIN_CONNECTIONS: ("origin_connections", "Connections opened to origins."),
 }
 
 

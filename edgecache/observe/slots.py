@@ -60,20 +60,8 @@ class ArenaCounters:
 class NodeSlot(IntEnum):
     """Figures of the whole node. Values are part of the layout: add at the end only, below NODE_SLOTS."""
 
-    CONNECTIONS_OPENED = 0
-    CONNECTIONS_CLOSED = 1
-    REQUESTS_MALFORMED = 2
-    """Answered by the listener itself: framing that cannot be trusted."""
-    TIMEOUTS_CLIENT = 3
-    LOG_LINES = 4
-    LOG_DROPPED = 5
-    PURGES = 6
-    FILLS = 7
-    """Fetches that other requests could join."""
-    ORIGIN_REQUESTS = 8
-    ORIGIN_ERRORS = 9
-    ORIGIN_CONNECTIONS = 10
-    """Connections opened to origins."""
+    LOG_DROPPED = 0
+    """Access log lines lost."""
 
 
 NODE_SLOTS: Final = 64

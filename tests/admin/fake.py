@@ -19,7 +19,7 @@ class DictNode:
     silent: bool = False
     """Does not confirm purges."""
     broken: bool = False
-    figures: dict[str, object] = field(default_factory=lambda: {"node": {"name": "edge-1"}})
+    figures: dict[str, object] = field(default_factory=lambda: {"edge": "edge-1"})
 
     def ready(self) -> tuple[bool, str]:
         return not self.why_not, self.why_not

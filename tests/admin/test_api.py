@@ -71,7 +71,7 @@ async def test_metrics_and_stats(client: aiohttp.ClientSession) -> None:
         assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert await response.text() == "# TYPE up gauge\nup 1\n"
     async with client.get("/v1/stats") as response:
-        assert await response.json() == {"node": {"name": "edge-1"}}
+        assert await response.json() == {"edge": "edge-1"}
 
 
 async def test_a_purge_carries_everything_that_was_asked(client: aiohttp.ClientSession, node: DictNode) -> None:

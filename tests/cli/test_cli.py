@@ -57,14 +57,12 @@ def test_a_wrong_command_line_exits_with_2(args: list[str], words: str) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configurations that would have been served."""
     found: list[Config] = []
-    app = types.ModuleType("edgecache.app")
 
     def serve(config: Config) -> int:
         found.append(config)
         return 0
 
-    app.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "edgecache.app", app)
+    monkeypatch.setattr("edgecache.app.serve", serve)
     return found
 
 
@@ -91,9 +89,7 @@ def test_serve_reads_the_file_then_the_environment_then_the_command_line(served:
 
 
 def test_serve_exits_as_the_edge_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = types.ModuleType("edgecache.app")
-    app.serve = lambda config: 1  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "edgecache.app", app)
+    monkeypatch.setattr("edgecache.app.serve", lambda config: 1)
     assert run("serve", "--origin", "http://o").exit_code == 1
 
 
@@ -308,9 +304,12 @@ def figures() -> dict[str, object]:
         "origin_latency_ms": {"requests": 3, "p50": None, "p90": None, "p99": None},
     }
     return {
-        "node": {"name": "edge-1", "version": "0.1.0", "uptime_s": 3700.0},
+        "edge": "edge-1",
+        "version": "0.1.0",
+        "uptime_s": 3700.0,
+        "fills": 3,
         **site,
         "sites": {"shop": site},
         "memory": {"size": 256 << 20, "objects": 12, "full": False},
-        "purge": {"sequence": 7},
+        "purges": {"sequence": 7},
     }

@@ -42,7 +42,7 @@ def test_piped_output_is_plain_and_unwrapped(edge: RunningEdge) -> None:
     done = edgecache("explain", url, "--to", edge.url, TERM="xterm-256color", COLUMNS="80")
     assert url in done.stdout
     assert "\x1b" not in done.stdout
-    assert json.loads(edgecache("stats", "--json", "--to", edge.url).stdout)["node"]["name"] == "edge-1"
+    assert json.loads(edgecache("stats", "--json", "--to", edge.url).stdout)["edge"] == "edge-1"
 
 
 def test_a_watch_can_be_piped_and_cut(edge: RunningEdge) -> None:
@@ -51,7 +51,7 @@ def test_a_watch_can_be_piped_and_cut(edge: RunningEdge) -> None:
     )
     assert process.stdout is not None
     try:
-        assert json.loads(process.stdout.readline())["node"]["name"] == "edge-1"
+        assert json.loads(process.stdout.readline())["edge"] == "edge-1"
         process.stdout.close()
         assert process.wait(20) in (0, 1)
     finally:

@@ -18,18 +18,22 @@ def config(**keys: object) -> Config:
 
 def test_what_is_not_set_is_what_the_policy_does_by_itself() -> None:
     made = config()
-    assert site_policy(made.sites[0], made.memory) == SitePolicy()
+    assert site_policy(made.sites[0], made.memory) == SitePolicy(strip_surrogate_keys=True)
 
 
 def test_every_decision_of_the_policy_can_be_configured() -> None:
     given = {
         "target_fields": ["X-Edge-Control", "CDN-Cache-Control"],
+        "surrogate_name": "pop1",
+        "surrogate_capability": False,
         "override_ttl": "1h",
         "heuristics": False,
         "heuristic_fraction": 0.2,
         "heuristic_cap": "2d",
         "stale_while_revalidate": "10s",
         "stale_if_error": "1d",
+        "stale_when_unreachable": "1h",
+        "stale_despite_s_maxage": True,
         "store_set_cookie": True,
         "honour_request_directives": False,
         "hit_for_pass": "5s",
@@ -64,6 +68,11 @@ def test_every_decision_of_the_policy_can_be_configured() -> None:
 def test_query_recipes(query: dict[str, object], recipe: QueryRecipe) -> None:
     made = config(cache={"query": query})
     assert site_policy(made.sites[0], made.memory).query == recipe
+
+
+def test_surrogate_keys_are_kept_from_clients_unless_asked_for() -> None:
+    made = Config.model_validate({"sites": [{"origin": "http://a", "expose_surrogate_keys": True}]})
+    assert not site_policy(made.sites[0], made.memory).strip_surrogate_keys
 
 
 def test_the_largest_object_is_bounded_by_the_memory_tiers() -> None:
