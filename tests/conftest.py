@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-LEAK_GRACE_S = 2.0
+LEAK_GRACE_S = 10.0
 """How long closing connections and cancelled tasks may take to be gone after a test."""
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JOIN_BYTES = 16 * 1024
-"""Up to here a chunk is copied between its framing; above it three buffers are cheaper than a copy."""
+"""Up to here a chunk is copied between its framing; above it three pieces are cheaper than a copy."""
 
 _EMPTY = EmptyBody()
 
@@ -73,7 +73,7 @@ class RequestBody:
             self._expect = False
             # RFC 9110 §10.1.1: not needed where the body is on its way already.
             if not decoder.buffered and not connection.lost:
-                connection.transport.write(CONTINUE)
+                connection.send(CONTINUE)
         try:
             while (event := decoder.next()) is None:
                 if connection.lost or connection.eof:
@@ -172,7 +172,7 @@ class ClientExchange:
         # 100 answers the expectation, which is this side's affair; 101 is `switch`.
         if 101 < response.status < 200:
             head = encode_response_head(response.status, response.reason, response.headers.lines)
-            self._connection.transport.write(head)
+            self._connection.send(head)
 
     def start(self, response: Response, length: int | None) -> None:
         if self._state != _State.NEW:
@@ -200,7 +200,7 @@ class ClientExchange:
         self._left = length or 0
         self._state = _State.STARTED
         self.started_at = now
-        connection.transport.write(head)
+        connection.send(head)
         if body is not None and body.unasked:
             body.close()  # RFC 9110 §10.1.1: no 100 after a final answer
 
@@ -215,16 +215,18 @@ class ClientExchange:
             return
         if framing == Framing.CHUNKED:
             if len(data) <= JOIN_BYTES:
-                connection.transport.write(encode_chunk(data))
+                connection.send(encode_chunk(data))
             else:
-                connection.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+                connection.send(b"%x\r\n" % len(data))
+                connection.send(data)
+                connection.send(b"\r\n")
         else:
             if framing == Framing.LENGTH:
                 self._left -= len(data)
                 if self._left < 0:
                     self.abort()
                     raise ValueError("more octets than announced")
-            connection.transport.write(data)
+            connection.send(data)
         if connection.write_paused:
             await connection.drain()
             if connection.lost:
@@ -238,8 +240,8 @@ class ClientExchange:
             return
         if self._framing == Framing.CHUNKED:
             tail = encode_last_chunk(trailers.lines if trailers is not None else ())
-            if not self._connection.lost:
-                self._connection.transport.write(tail)
+            self._connection.send(tail)
+        self._connection.flush()
         self._state = _State.FINISHED
 
     def abort(self) -> None:
@@ -262,7 +264,7 @@ class ClientExchange:
         connection = self._connection
         if connection.lost:
             raise ClientGone("the client closed before the switch")
-        connection.transport.write(encode_response_head(101, response.reason, switching_lines(response)))
+        connection.send(encode_response_head(101, response.reason, switching_lines(response)))
         self._state = _State.SWITCHED
         return connection.give_up_http()
 
@@ -283,7 +285,8 @@ class ClientExchange:
         except ClientGone:
             return
         if self._framing == Framing.LENGTH:
-            self._connection.transport.write(body)
+            self._connection.send(body)
+        self._connection.flush()
         self._state = _State.FINISHED
 
     async def settle(self) -> bool:

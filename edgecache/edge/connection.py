@@ -29,6 +29,10 @@ _log = logging.getLogger("edgecache.listener")
 
 WRITE_AHEAD = 128 * 1024
 """Octets of an answer that may wait in the transport before the handler's write waits too."""
+FLUSH_BYTES = 32 * 1024
+"""Octets gathered before they are given to the transport at once."""
+JOIN_BYTES = 16 * 1024
+"""Up to here pieces are joined by a copy; above it they go as a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +103,12 @@ class ClientConnection(Wire):
     """
 
     __slots__ = (
+        "_flush_soon",
         "_limit",
         "_mark",
         "_moved_at",
+        "_out",
+        "_out_size",
         "_phase",
         "_served",
         "_stall_check",
@@ -125,6 +132,9 @@ class ClientConnection(Wire):
         self._moved_at = 0.0
         self._served = False
         self._timed_out = False
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._flush_soon: asyncio.Handle | None = None
 
     # --- events ---
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -167,6 +177,33 @@ class ClientConnection(Wire):
     def quiet(self) -> bool:
         """No request is under way or half received: the next octet begins one."""
         return self._phase is Phase.IDLE and self._reader is not None and not self._reader.done()
+
+    # --- output ---
+    def send(self, data: bytes) -> None:
+        """Send soon: what one step of the handler sends leaves in one system call, at the latest when it waits."""
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size >= FLUSH_BYTES:
+            self.flush()
+        elif self._flush_soon is None:
+            self._flush_soon = self.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        if self._flush_soon is not None:
+            self._flush_soon.cancel()
+            self._flush_soon = None
+        out = self._out
+        if not out:
+            return
+        size, self._out_size = self._out_size, 0
+        if not self.transport.is_closing():
+            if len(out) == 1:
+                self.transport.write(out[0])
+            elif size < JOIN_BYTES:
+                self.transport.write(b"".join(out))
+            else:
+                self.transport.writelines(out)
+        out.clear()
 
     # --- requests, one after the other ---
     async def _serve(self) -> None:
@@ -243,6 +280,7 @@ class ClientConnection(Wire):
 
     def give_up_http(self) -> Duplex:
         """The raw connection, with what was read already; this object only hears of its end."""
+        self.flush()
         return RawDuplex(self, self.decoder.take_rest(), self.connection_lost)
 
     def _input_waits(self) -> bool:
@@ -359,7 +397,7 @@ class ClientConnection(Wire):
         response, body = error_answer(status, detail)
         lines = [("Date", date_line.at(wall_clock())), *response.headers.lines]
         lines += [("Content-Length", str(len(body))), ("Connection", "close")]
-        self.transport.write(encode_response_head(status, response.reason, lines) + body)
+        self.send(encode_response_head(status, response.reason, lines) + body)
         self.end(linger=True)
 
     def end(self, *, linger: bool) -> None:
@@ -367,6 +405,7 @@ class ClientConnection(Wire):
         while, since closing on unread octets resets the connection and loses the answer (RFC 9112 §9.6)."""
         if self.lost or self.transport.is_closing():
             return
+        self.flush()
         if linger:
             self.transport.set_protocol(_Linger(self))
             self.resume_reading()

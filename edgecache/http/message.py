@@ -4,7 +4,7 @@ A head is complete and valid by the time it is built: the listener and the origi
 forbids before anything here sees it. Nothing here does I/O.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgecache.http.headers import Headers
@@ -35,7 +35,7 @@ class Request:
     peer: Peer = field(default=Peer("127.0.0.1", 0))
 
     def with_headers(self, headers: Headers) -> "Request":
-        return replace(self, headers=headers)
+        return Request(self.method, self.scheme, self.authority, self.target, headers, self.version, self.peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Response:
     version: tuple[int, int] = (1, 1)
 
     def with_headers(self, headers: Headers) -> "Response":
-        return replace(self, headers=headers)
+        return Response(self.status, self.reason, headers, self.version)
 
 
 class BodyStream(Protocol):

@@ -385,6 +385,7 @@ async def test_more_octets_than_announced_do_not_leave(caplog) -> None:
     async def handler(exchange: Exchange) -> None:
         exchange.start(plain(), 3)
         await exchange.write(b"abc")
+        await asyncio.sleep(0.01)  # let it reach the client
         await exchange.write(b"HTTP/1.1 200 OK\r\n\r\n")
 
     async with listening(handler) as listener, await RawClient.connect(listener.port) as client:
