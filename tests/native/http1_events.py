@@ -75,12 +75,14 @@ def joined(events: list[Event]) -> list[Event]:
     return out
 
 
-def read_requests(pieces: Iterable[bytes], limits: Limits = LIMITS) -> list[Event]:
-    """All events of a connection, requests resumed as they end; an error is the last one."""
+def read_requests(pieces: Iterable[bytes], limits: Limits = LIMITS, *, feeds: int = 1) -> list[Event]:
+    """All events of a connection, read after each so many feeds, requests resumed as they end; an error is the last
+    one."""
     decoder = RequestDecoder(limits)
     events: list[Event] = []
-    for piece in pieces:
-        decoder.feed(piece)
+    for some in batches(pieces, feeds):
+        for piece in some:
+            decoder.feed(piece)
         try:
             while True:
                 event = decoder.next()
@@ -97,7 +99,12 @@ def read_requests(pieces: Iterable[bytes], limits: Limits = LIMITS) -> list[Even
 
 
 def read_responses(
-    pieces: Iterable[bytes], methods: Iterable[str] = ("GET",), *, eof: bool = False, limits: Limits = LIMITS
+    pieces: Iterable[bytes],
+    methods: Iterable[str] = ("GET",),
+    *,
+    eof: bool = False,
+    limits: Limits = LIMITS,
+    feeds: int = 1,
 ) -> list[Event]:
     """All events of a connection on which `methods` are asked one after another."""
     decoder = ResponseDecoder(limits)
@@ -117,8 +124,9 @@ def read_responses(
                     decoder.begin(method)
 
     try:
-        for piece in pieces:
-            decoder.feed(piece)
+        for some in batches(pieces, feeds):
+            for piece in some:
+                decoder.feed(piece)
             drain()
         if eof:
             decoder.feed_eof()
@@ -126,6 +134,11 @@ def read_responses(
     except FramingError as error:
         events.append(("error", error.status, error.detail))
     return joined(events)
+
+
+def batches(pieces: Iterable[bytes], size: int) -> Iterable[list[bytes]]:
+    left = list(pieces)
+    return [left[i : i + size] for i in range(0, len(left), size)]
 
 
 def octets(data: bytes) -> list[bytes]:

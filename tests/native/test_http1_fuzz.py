@@ -120,6 +120,8 @@ def test_requests_cut_anywhere_are_the_same(data: bytes, places: list[int], limi
     whole = read_requests([data], limits)
     assert read_requests(cut(data, places), limits) == whole
     assert read_requests(octets(data), limits) == whole
+    assert read_requests(cut(data, places), limits, feeds=3) == whole
+    assert read_requests(octets(data), limits, feeds=7) == whole
 
 
 @settings(max_examples=400, deadline=None)
@@ -132,6 +134,7 @@ def test_responses_cut_anywhere_are_the_same(
     whole = read_responses([data], methods, eof=eof, limits=limits)
     assert read_responses(cut(data, places), methods, eof=eof, limits=limits) == whole
     assert read_responses(octets(data), methods, eof=eof, limits=limits) == whole
+    assert read_responses(cut(data, places), methods, eof=eof, limits=limits, feeds=3) == whole
 
 
 @settings(max_examples=150, deadline=None)
@@ -324,10 +327,10 @@ def test_work_is_linear_however_octets_arrive() -> None:
     """A 1 MiB line octet by octet: looking or copying from its start each time would take minutes."""
     limits = Limits(request_line=1 << 21, field_line=1 << 21, head=1 << 22)
     size = 1 << 20
-    started = time.perf_counter()
+    started = time.process_time()
     decoder = RequestDecoder(limits)
     for piece in octets(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * size + b"\r\n\r\n"):
         decoder.feed(piece)
         event = decoder.next()
     assert isinstance(event, RequestHead)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
