@@ -24,9 +24,12 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnectio
 
 @contextlib.asynccontextmanager
 async def through(script: Script) -> AsyncIterator[RawClient]:
-    async with scripted(script) as (origin, _), listening(passing(origin)) as listener:
-        async with await RawClient.connect(listener.port) as client:
-            yield client
+    async with (
+        scripted(script) as (origin, _),
+        listening(passing(origin)) as listener,
+        await RawClient.connect(listener.port) as client,
+    ):
+        yield client
 
 
 async def test_interim_answers_and_trailers_pass_both_ways() -> None:
@@ -214,6 +217,8 @@ async def test_a_refused_upgrade_is_an_answer_like_any_other() -> None:
 
 
 async def test_websocket_between_real_peers() -> None:
+    codes: asyncio.Queue[int | None] = asyncio.Queue()
+
     async def talk(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=("chat",), max_msg_size=0)
         await socket.prepare(request)
@@ -222,6 +227,7 @@ async def test_websocket_between_real_peers() -> None:
                 await socket.send_bytes(message.data[::-1])
             else:
                 await socket.send_str(message.data.upper())
+        codes.put_nowait(socket.close_code)
         return socket
 
     app = web.Application()
@@ -242,7 +248,7 @@ async def test_websocket_between_real_peers() -> None:
                 await socket.send_bytes(big)
                 assert await socket.receive_bytes(timeout=10) == big[::-1]
                 await socket.close(code=4000)
-                assert socket.close_code == 4000
+            assert await codes.get() == 4000
     finally:
         await origin.close()
         await runner.cleanup()
