@@ -3,6 +3,8 @@
 The connection's own fields, `Date` where it is missing, `Via` and the boundary of several parts are the edge's.
 """
 
+from typing import assert_never
+
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request, Response
 from edgecache.http.stored import StoredFlag, StoredResponse
@@ -66,10 +68,13 @@ def respond(
         case PreconditionFailed():
             fields = _bare(head.headers).plus((("Content-Length", "0"),))
             head = Response(412, "Precondition Failed", fields)
-    age = max(0, int(now - stored.born_at))
-    fields = head.headers.plus((("Age", str(age)),))
+        case _:  # pragma: no cover - for the type checker: every form is above
+            assert_never(form)
+    if not isinstance(form, RangeNotSatisfiable | PreconditionFailed):
+        age = max(0, int(now - stored.born_at))
+        head = head.with_headers(head.headers.plus((("Age", str(age)),)))
     body = isinstance(form, Whole | Ranges) and request.method != "HEAD" and head.status not in NO_CONTENT
-    return Outgoing(_dressed(head.with_headers(fields), site, cache_status), body)
+    return Outgoing(_dressed(head, site, cache_status), body)
 
 
 def relay(response: Response, request: Request, site: SitePolicy, cache_status: str) -> Outgoing:

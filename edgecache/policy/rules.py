@@ -194,16 +194,20 @@ def _usable(
 
 
 def _satisfies(stored: StoredResponse, asked: Directives, now: float, *, fresh: bool) -> bool:
-    """max-age, min-fresh and no-cache of the request (RFC 9111 §5.2.1).
+    """no-cache, max-age and min-fresh of the request (RFC 9111 §5.2.1); malformed ones are ignored.
 
-    A fresh immutable response needs no validation because of a reload (RFC 8246 §2), which sends max-age=0.
+    max-age also means that nothing stale is wanted, unless max-stale says so (§5.2.1.1); max-age=0 that validation
+    is, but a fresh immutable response needs none because of a reload (RFC 8246 §2).
     """
     if asked.says("no-cache"):
         return False
-    if (limit := asked.seconds("max-age", invalid=None)) is not None and now - stored.born_at >= limit:
-        reload_of_immutable = limit == 0 and fresh and StoredFlag.IMMUTABLE in stored.flags
-        if not reload_of_immutable and not stale.within_max_stale(stored, now, asked):
-            return False
+    limit = asked.seconds("max-age", invalid=None)
+    if limit is not None and not fresh and "max-stale" not in asked:
+        return False
+    if limit == 0 and not (fresh and StoredFlag.IMMUTABLE in stored.flags):
+        return False
+    if limit is not None and limit > 0 and now - stored.born_at > limit:
+        return False
     least = asked.seconds("min-fresh", invalid=None)
     return least is None or stored.fresh_until - now >= least
 
@@ -244,7 +248,7 @@ def _complete(request: Request, stored: StoredResponse, site: SitePolicy) -> Fet
     assert stored.held is not None
     spans = _spans(stored, request, site)
     missing = ranges.gap(spans, stored.held) if request.method == "GET" else None
-    if missing is None:
+    if missing is None or (stored.held.complete or 0) > site.max_object_bytes:
         return _fetch(request, Reason.PARTIAL_MISS, site)
     lines = [("Range", f"bytes={missing}")]
     if (tag := validation.strong_tag(stored.response.headers)) is not None:
@@ -380,7 +384,7 @@ def _joined(stored: StoredResponse, answer: Answer) -> ResponseVerdict:
 
 
 def _retry(answer: Answer) -> Retry:
-    return Retry(_forwarded(validation.unconditional(answer.request.headers), answer.site))
+    return Retry(_fetch(answer.request, Reason.PARTIAL_MISS, answer.site).headers)
 
 
 def _head(stored: StoredResponse, answer: Answer) -> ResponseVerdict:

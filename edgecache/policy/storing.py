@@ -59,8 +59,11 @@ class Answer:
     site: SitePolicy
 
 
-def record(answer: Answer) -> StoredResponse | Reason:
-    """The record of a response that may be stored, else why not; in the order of RFC 9111 §3."""
+def record(answer: Answer, *, part_wanted: bool = False) -> StoredResponse | Reason:
+    """The record of a response that may be stored, else why not; in the order of RFC 9111 §3.
+
+    `part_wanted`: we asked for a range, though the client did not.
+    """
     request, response, site = answer.request, answer.response, answer.site
     control = freshness.control_of(response.headers, site)
     directives = control.directives
@@ -82,7 +85,7 @@ def record(answer: Answer) -> StoredResponse | Reason:
         return Reason.VARY_TOO_MANY
     held = None
     if response.status == 206:
-        held = _held(request, response)
+        held = _held(response) if part_wanted or "range" in request.headers else None
         if held is None:
             return Reason.PARTIAL
     life = lifetime(response, control, answer.now, site)
@@ -114,7 +117,7 @@ def combined(stored: StoredResponse, answer: Answer) -> StoredResponse | None:
 
     The new fields replace the old ones of the same name; those that only the old part has stay.
     """
-    arrived = record(answer)
+    arrived = record(answer, part_wanted=True)
     if isinstance(arrived, Reason) or arrived.held is None or stored.held is None:
         return None
     mine, theirs = validation.strong_tag(stored.response.headers), validation.strong_tag(arrived.response.headers)
@@ -212,18 +215,16 @@ def _content_length(response: Response) -> int | None:
     return parse_digits(lengths[0]) if len(lengths) == 1 else None
 
 
-def _held(request: Request, response: Response) -> Held | None:
-    """§3.3: one part in an answer to one range is stored; what came unasked or in several parts is not."""
+def _held(response: Response) -> Held | None:
+    """§3.3: one part in an answer to a range is stored; what came unasked or in several parts is not."""
     said = ranges.parse_content_range(response.headers)
-    if said is None or "range" not in request.headers:
-        return None
-    return ranges.believed(response.headers, said)
+    return None if said is None else ranges.believed(response.headers, said)
 
 
 def lifetime(response: Response, control: Control, now: float, site: SitePolicy) -> Lifetime:
     """Explicit, or heuristic where the status or public allows it (§4.2.2)."""
     life = freshness.lifetime(response, control, now, site)
-    if life.explicit or not _guess_allowed(response, control.directives) or "no-cache" in control.directives:
+    if life.explicit or not _guess_allowed(response, control.directives):
         return life
     return Lifetime(freshness.heuristic_lifetime(response.headers, now, site), explicit=False)
 
@@ -249,7 +250,7 @@ def _build(
     born_at = freshness.born_at(response.headers, answer.request_time, now)
     fresh_until = born_at + life.seconds
     while_revalidating, on_error = stale.windows(control, site)
-    fields = storable_fields(response.headers).without(_left_out(control.directives))
+    fields = storable_fields(response.headers).without(_left_out(control.directives) | {"trailer"})
     size = _content_length(response) or 0
     if held is not None:
         fields = fields.without({"content-range", "content-length"})

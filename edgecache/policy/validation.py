@@ -1,11 +1,14 @@
 """Asking the origin whether a stored response is still good, and taking over its answer (RFC 9111 §4.3)."""
 
-from edgecache.http.fields import EntityTag, split_lines
+import re
+
+from edgecache.http.fields import EntityTag, parse_entity_tag, split_lines
 from edgecache.http.headers import Headers
 from edgecache.http.message import Response
 from edgecache.http.stored import StoredResponse
 from edgecache.policy.conditional import CONDITIONS, entity_tag
 
+_BARE_TAG = re.compile(r"[\x21\x23-\x29\x2b\x2d-\x7e\x80-\xff]+")
 _NOT_SENT = CONDITIONS | {"range"}
 
 HOP_BY_HOP = frozenset(
@@ -43,15 +46,30 @@ def conditional(headers: Headers, stored: StoredResponse) -> Headers:
     """The fields to send for validating `stored` (§4.3.1): its validators in place of the client's conditions."""
     head = stored.response.headers
     lines: list[tuple[str, str]] = []
-    if (tags := head.get_all("etag")) and len(tags) == 1:
-        lines.append(("If-None-Match", tags[0]))
-    if (dates := head.get_all("last-modified")) and len(dates) == 1:
-        lines.append(("If-Modified-Since", dates[0]))
+    if (tag := _tag_text(head)) is not None:
+        lines.append(("If-None-Match", tag))
+    if (date := _date_text(head)) is not None:
+        lines.append(("If-Modified-Since", date))
     return unconditional(headers).plus(lines)
 
 
 def has_validator(headers: Headers) -> bool:
-    return len(headers.get_all("etag")) == 1 or len(headers.get_all("last-modified")) == 1
+    return _tag_text(headers) is not None or _date_text(headers) is not None
+
+
+def _tag_text(headers: Headers) -> str | None:
+    """ETag as it came. One without its quotes is handed back so too, since its origin may well know it again; but
+    nothing that would mean more than one tag ("*", a comma)."""
+    lines = headers.get_all("etag")
+    if len(lines) != 1:
+        return None
+    return lines[0] if _BARE_TAG.fullmatch(lines[0]) or parse_entity_tag(lines[0]) is not None else None
+
+
+def _date_text(headers: Headers) -> str | None:
+    """Last-Modified as it came, which is what an origin compares with (RFC 9110 §13.1.3)."""
+    lines = headers.get_all("last-modified")
+    return lines[0] if len(lines) == 1 else None
 
 
 def confirms(stored: StoredResponse, response: Response) -> bool:
@@ -61,9 +79,9 @@ def confirms(stored: StoredResponse, response: Response) -> bool:
     Last-Modified alone, a 304 that shows another date or brings a tag of its own means another representation.
     """
     mine, theirs = stored.response.headers, response.headers
-    if len(mine.get_all("etag")) == 1:
+    if _tag_text(mine) is not None:
         return True
-    if len(mine.get_all("last-modified")) != 1 or "etag" in theirs:
+    if _date_text(mine) is None or theirs.get_all("etag") not in ([], mine.get_all("etag")):
         return False
     dates = theirs.get_all("last-modified")
     return not dates or dates == mine.get_all("last-modified")

@@ -42,12 +42,16 @@ def _value(name: str, headers: Headers) -> str | None:
 def normalise(name: str, value: str) -> str:
     """One text for all values that mean the same for this field."""
     if name in _NEGOTIATED and (weighted := parse_weighted(value)) is not None:
-        return ",".join(f"{item};q={weight}" for item, weight in _ordered(weighted))
+        return ",".join(item + _weight(weight) for item, weight in _ordered(weighted))
     return ",".join(split_list(value))
 
 
 def _ordered(weighted: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return sorted(dict.fromkeys(weighted), key=lambda each: (-each[1], each[0]))
+
+
+def _weight(thousandths: int) -> str:
+    return "" if thousandths == 1000 else f";q={thousandths / 1000:g}"
 
 
 def secondary_key(selecting: Selecting) -> bytes:
