@@ -57,7 +57,7 @@ def _largest_units(max_object):
 
 
 def _reserve(units):
-    return units // 64
+    return units // 256
 
 
 def _plan(size, max_object, shards, purge_slots, counters, processes):
