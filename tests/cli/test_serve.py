@@ -33,7 +33,7 @@ class Origin(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 
@@ -82,7 +82,9 @@ def served(*args: str, **env: str) -> Iterator[Served]:
             messages.append(message)
             if match := re.fullmatch(r"(listening on|admin API on) http://(\S+)", message):
                 found[match[1]] = match[2]
-        yield Served(process, int(found["listening on"].rpartition(":")[2]), f"http://{found['admin API on']}", messages)
+        yield Served(
+            process, int(found["listening on"].rpartition(":")[2]), f"http://{found['admin API on']}", messages
+        )
     finally:
         process.kill()
         process.communicate()
