@@ -22,7 +22,7 @@ from . import generators
 from .measure import Bench, LeftOut, Plan, default_worker_cores
 from .own import Aiohttp, Edgecache, Floor, Origin
 from .peers import Haproxy, Nginx, Varnish
-from .process import CannotStart, compile_tools, make_certificate, raise_file_limit
+from .process import CannotStart, compile_tools, make_certificate, may_be_nice, raise_file_limit
 from .report import as_json, cells, show
 from .rows import GROUPS, ROWS, UnknownRow, Work, select
 from .server import Kind, Server
@@ -80,7 +80,8 @@ def environment(plan: Plan) -> dict[str, str]:
         "machine": f"{_cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}, "
         f"Python {platform.python_version()}",
         "cores": placing,
-        "turns": f"{plan.runs} of {plan.seconds} s each, interleaved; medians; {plan.memory_mib} MiB for each cache",
+        "turns": f"{plan.runs} of {plan.seconds} s each, interleaved; medians; {plan.memory_mib} MiB for each cache"
+        + (f"; at nice {plan.nice}" if plan.nice else ""),
         "generator": f"{plan.generator.name} {plan.generator.version()}, one thread",
     }
     if plan.conditional is not plan.generator and any(row.work is Work.NOT_MODIFIED for row in plan.rows):
@@ -114,6 +115,7 @@ def _list_rows() -> None:
 @click.option("--load-core", default=1, type=click.IntRange(0), help="The core of the load generator and the origin.")
 @click.option("--worker-cores", default="", metavar="CORES", help="Cores for 2 workers. [default: as there are]")
 @click.option("--memory", default=512, type=click.IntRange(64), metavar="MIB", help="MiB for each cache.")
+@click.option("--nice", default=0, type=click.IntRange(-20, 19), help="Priority of all that is measured.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write everything to it too."
 )
@@ -129,6 +131,7 @@ def main(
     load_core: int,
     worker_cores: str,
     memory: int,
+    nice: int,
     json_file: Path | None,
     list_rows: bool,
 ) -> None:
@@ -156,6 +159,8 @@ def main(
         raise click.UsageError(f"--worker-cores wants numbers by comma, not {worker_cores!r}") from None
     if not set(two) <= allowed:
         raise click.UsageError(f"--worker-cores {worker_cores}: this process may use {sorted(allowed)}")
+    if not may_be_nice(nice):
+        raise click.UsageError(f"--nice {nice}: this user may not raise the priority of its processes")
     left_out: list[LeftOut] = []
     present: list[Server] = []
     for server in (*_OWN, *_chosen_peers(_split(peers) or _split([_DEFAULT_PEERS]))):
@@ -176,6 +181,7 @@ def main(
         load_core=load_core,
         worker_cores=two or default_worker_cores(server_core, load_core),
         memory_mib=memory,
+        nice=nice,
     )
     sys.exit(_run(plan, left_out, json_file))
 
@@ -204,7 +210,7 @@ def _run(plan: Plan, left_out: list[LeftOut], json_file: Path | None) -> int:
     bases += ["origin"]
     show(console, surroundings, measured, everything, bases)
     if json_file:
-        json_file.write_text(json.dumps(as_json(surroundings, measured, everything), indent=1) + "\n")
+        json_file.write_text(json.dumps(as_json(surroundings, measured, everything), indent=1, allow_nan=False) + "\n")
     return 1 if any(left.failed for left in bench.left_out) or not measured else 0
 
 

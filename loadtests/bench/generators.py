@@ -102,8 +102,8 @@ def parse_wrk(output: str) -> Load:
         requests=int(total[1]),
         seconds=time_us(total[2]) / 1e6,
         bytes_read=size_bytes(total[3]),
-        p50_us=time_us(_find(r"^\s*50%\s+(\S+)$", output)[1]),
-        p99_us=time_us(_find(r"^\s*99%\s+(\S+)$", output)[1]),
+        p50_us=time_us(_find(r"^\s*50%\s+(\S+)\s*$", output)[1]),
+        p99_us=time_us(_find(r"^\s*99%\s+(\S+)\s*$", output)[1]),
         errors=sum(int(count) for count in socket.groups()) if socket else 0,
         refused=int(refused[1]) if refused else 0,
     )

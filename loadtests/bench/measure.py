@@ -69,6 +69,7 @@ class Plan:
     load_core: int
     worker_cores: tuple[int, ...]
     memory_mib: int
+    nice: int = 0
 
     def generator_for(self, row: Row) -> Generator:
         """The generator of a row: 304s want one that can read any of them, where it is installed."""
@@ -154,7 +155,7 @@ class Bench:
             tls=tls,
             memory_bytes=self.plan.memory_mib * MIB,
         )
-        return Running(server, setup, cores)
+        return Running(server, setup, cores, self.plan.nice)
 
     def _run_row(self, row: Row, running: Sequence[Running]) -> None:
         ready: list[tuple[Running, Proof]] = []
@@ -200,7 +201,8 @@ class Bench:
             text=True,
             timeout=seconds + 60,
             check=False,
-            preexec_fn=pinned((self.plan.load_core,)),
+            start_new_session=True,  # a group of its own, so that its priority counts
+            preexec_fn=pinned((self.plan.load_core,), self.plan.nice),
         )
         return generator.read(done.stdout, shot)
 

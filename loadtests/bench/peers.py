@@ -24,9 +24,8 @@ http {{
   log_format combined_cache '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
                             '"$http_referer" "$http_user_agent" $upstream_cache_status';
   access_log {log} combined_cache buffer=64k flush=1s;
-  sendfile on;
-  sendfile_max_chunk 2m;
-  tcp_nopush on;
+  sendfile off;
+  output_buffers 1 1m;
   tcp_nodelay on;
   keepalive_timeout 300s;
   keepalive_requests 1000000000;
@@ -65,11 +64,15 @@ http {{
 
 
 class Nginx:
-    """nginx with proxy_cache; its files on tmpfs where there is one, sent with sendfile."""
+    """nginx with proxy_cache; its files on tmpfs where there is one.
+
+    On loopback sendfile loses to reading and writing: 10 against 14 µs of CPU at 1 KiB, 46 against 96 at 256 KiB, and
+    about the same at 1 MiB.
+    """
 
     name = "nginx"
     kind = Kind.CACHE
-    settings = "proxy_cache on tmpfs, sendfile, tcp_nopush, open_file_cache, access log buffered (64 KiB, 1 s)"
+    settings = "proxy_cache on tmpfs, sendfile off, output_buffers 1 1m, open_file_cache, buffered access log"
 
     def missing(self) -> str | None:
         """It is one program."""

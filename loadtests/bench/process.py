@@ -17,6 +17,7 @@ from .server import Launch, Server, Setup
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 _POLL_S = 0.02
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class CannotStart(RuntimeError):
@@ -58,10 +59,26 @@ def open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def pinned(cores: Iterable[int]) -> Callable[[], None]:
-    """What a child runs before exec: from then on it and its children stay on `cores`."""
+def pinned(cores: Iterable[int], nice: int) -> Callable[[], None]:
+    """What a child runs before exec: from then on it and its children stay on `cores`, at that priority."""
     chosen = set(cores)
-    return lambda: os.sched_setaffinity(0, chosen)
+
+    def pin() -> None:
+        os.sched_setaffinity(0, chosen)
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        if nice and _AUTOGROUP.exists():  # sched(7): where sessions are grouped, nice counts within a session only
+            _AUTOGROUP.write_text(str(nice))
+
+    return pin
+
+
+def may_be_nice(nice: int) -> bool:
+    """Whether a child may run at that priority: asked of a child, since it cannot be taken back."""
+    try:
+        pin = pinned(os.sched_getaffinity(0), nice)
+        return subprocess.run(["true"], preexec_fn=pin, start_new_session=True, check=False).returncode == 0
+    except subprocess.SubprocessError:
+        return False
 
 
 def await_port(port: int, alive: Callable[[], bool]) -> bool:
@@ -120,10 +137,11 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 class Running:
     """One started instance of a server; a context manager that stops it."""
 
-    def __init__(self, server: Server, setup: Setup, cores: Iterable[int]) -> None:
+    def __init__(self, server: Server, setup: Setup, cores: Iterable[int], nice: int = 0) -> None:
         self.server = server
         self.setup = setup
         self.cores = tuple(cores)
+        self._nice = nice
         self.launch: Launch = server.prepare(setup)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._outputs: list[Path] = []
@@ -145,7 +163,7 @@ class Running:
                     cwd=self.setup.directory,
                     env=os.environ | command.environment,
                     start_new_session=True,
-                    preexec_fn=pinned(self.cores),  # noqa: PLW1509 - no threads run here
+                    preexec_fn=pinned(self.cores, self._nice),  # noqa: PLW1509 - no threads run here
                 )
             self._processes.append(process)
             if not await_port(self.port(), lambda process=process: process.poll() is None):  # type: ignore[misc]

@@ -193,7 +193,7 @@ def target_table(outcomes: Sequence[Outcome]) -> Table:
     table.add_column("")
     for outcome in outcomes:
         target = outcome.target
-        over = f"{outcome.against} (best of {len(target.against)})" if len(target.against) > 1 else outcome.against
+        over = f"{outcome.against} (best of {outcome.among})" if outcome.among > 1 else outcome.against
         if target.against_row:
             over += f" in {target.against_row}"
         figure = "CPU" if target.figure == "cpu_us" else "p99"
@@ -238,6 +238,11 @@ def _merged(left_out: Sequence[LeftOut]) -> dict[tuple[str, str], list[str]]:
     return merged
 
 
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not a number becomes null: JSON has no word for it."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
+
+
 def as_json(environment: Mapping[str, str], measured: Sequence[Cell], left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """Everything, each turn included."""
     return {
@@ -246,9 +251,9 @@ def as_json(environment: Mapping[str, str], measured: Sequence[Cell], left_out: 
             {
                 "row": cell.row.name,
                 "server": cell.server,
-                "medians": cell.figures(),
+                "medians": _finite(cell.figures()),
                 "remarks": list(cell.remarks),
-                "turns": [asdict(sample) for sample in cell.samples],
+                "turns": [_finite(asdict(sample)) for sample in cell.samples],
             }
             for cell in measured
         ],

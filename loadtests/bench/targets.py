@@ -47,10 +47,11 @@ Figures = Mapping[tuple[str, str], Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target beside what was measured. `against` is the server the ratio was taken to."""
+    """A target beside what was measured. `against` is the best of the `among` servers measured."""
 
     target: Target
     against: str
+    among: int
     ratio: float
 
     @property
@@ -70,5 +71,5 @@ def judge(figures: Figures) -> list[Outcome]:
             continue
         best = min(others, key=others.__getitem__)
         if others[best] > 0:
-            outcomes.append(Outcome(target, best, own[target.figure] / others[best]))
+            outcomes.append(Outcome(target, best, len(others), own[target.figure] / others[best]))
     return outcomes

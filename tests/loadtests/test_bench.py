@@ -55,6 +55,12 @@ def test_wrk_table() -> None:
     assert load.per_second == pytest.approx(11570 / 2.04)
 
 
+def test_wrk_pads_seconds_with_a_space() -> None:
+    table = WRK.format(errors="").replace("5.84ms", "1.44s ").replace("19.14ms", "2.00m ")
+    load = generators.parse_wrk(table)
+    assert (load.p50_us, load.p99_us) == (1.44e6, 120e6)
+
+
 def test_wrk_errors_are_kept() -> None:
     errors = "  Socket errors: connect 1, read 20, write 300, timeout 4000\n  Non-2xx or 3xx responses: 57\n"
     load = generators.parse_wrk(WRK.format(errors=errors))
@@ -295,6 +301,15 @@ def test_table_has_the_ratios_and_fits_into_100_columns() -> None:
     assert max(len(line.rstrip()) for line in lines) <= 100
     (own,) = (line for line in lines if line.strip().startswith("edgecache"))
     assert own.split()[2:7] == ["6.00", "1.20", "0.75", "0.50", "0.25"]
+
+
+def test_json_has_no_word_for_not_a_number() -> None:
+    turns = [sample("hit-1k", "nginx", float("nan"), load=load(requests=0))]
+    written = json.dumps(report.as_json({}, report.cells(ROWS, turns), ()), allow_nan=False)
+    (cell,) = json.loads(written)["cells"]
+    assert cell["medians"]["cpu_us"] is None
+    assert cell["turns"][0]["cpu_us"] is None
+    assert cell["remarks"] == ["no request was answered"]
 
 
 def test_targets_are_judged_against_the_best() -> None:
