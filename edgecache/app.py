@@ -16,6 +16,7 @@ import uvloop
 
 from edgecache import __version__
 from edgecache._native.arena import Arena
+from edgecache._native.fastlane import Lane, LaneSite
 from edgecache._native.http1 import Limits
 from edgecache.admin import tokens
 from edgecache.admin.node import Explanation
@@ -26,16 +27,35 @@ from edgecache.edge.connection import ClientLimits
 from edgecache.edge.explain import Explainer
 from edgecache.edge.forwarding import Hop
 from edgecache.edge.listener import Listener
-from edgecache.edge.lookup import Shelf
+from edgecache.edge.lookup import Shelf, only_secondary_key
 from edgecache.edge.pipeline import Pipeline
 from edgecache.edge.sites import Site, Sites
 from edgecache.edge.teller import Teller
+from edgecache.http.cachekey import QueryMode
 from edgecache.http.clock import wall_clock
+from edgecache.http.dates import parse_date
 from edgecache.http.headers import Headers
 from edgecache.observe import log
-from edgecache.observe.accesslog import AccessLog, Redactor, combined_formatter, json_formatter
+from edgecache.observe.accesslog import (
+    AccessLog,
+    Redactor,
+    combined_formatter,
+    combined_second,
+    json_formatter,
+    json_second,
+)
+from edgecache.observe.events import Outcome
 from edgecache.observe.metrics import Figure, Reader, Recorder
-from edgecache.observe.slots import ArenaCounters, Layout, NodeSlot
+from edgecache.observe.slots import (
+    ABORTED,
+    BUCKETS,
+    BYTES_OUT,
+    OUTCOMES,
+    ArenaCounters,
+    Layout,
+    NodeSlot,
+    cell,
+)
 from edgecache.origin.api import Timeouts
 from edgecache.origin.client import HttpOrigin
 from edgecache.purge.log import LocalLog
@@ -110,16 +130,55 @@ class Edge:
             max_request_body=config.limits.request_body_bytes,
         )
         self._explainer = Explainer(self.sites, self.pipeline.shelf, self.pipeline.collapse, wall_clock)
+        lane = self._lane(hop)
         self.listeners = [
             Listener(
                 self.pipeline.handle,
                 limits=_client_limits(config.limits),
                 decoder_limits=_decoder_limits(config.limits),
                 max_connections=config.limits.connections,
+                lane=lane,
             )
             for _ in config.listen
         ]
         self.admin = AdminServer(self, config.admin, config.purge, token)
+
+    def _lane(self, hop: Hop) -> Lane:
+        limits, access = self.config.limits, self.config.log.access
+        lane = Lane(
+            self._shared.arena,
+            self._shared.store.secret,
+            find_site=self._lane_site,
+            secondary_key=only_secondary_key,
+            readable_date=lambda text: parse_date(text, wall_clock()) is not None,
+            redact=Redactor(access.redact),
+            trusts=hop.trusts,
+            received_by=hop.received_by,
+            request_line=limits.request_line_bytes,
+            field_line=limits.field_line_bytes,
+            head=limits.head_bytes,
+            fields=limits.fields,
+            slots=(BUCKETS, cell(OUTCOMES.index(Outcome.HIT), 0), BYTES_OUT, ABORTED),
+            log_form=access.format,
+            log_full=self._access_log.flush if self._access_log is not None else None,
+            stamp=json_second if access.format == "json" else combined_second,
+        )
+        if self._access_log is not None:
+            self._access_log.add_source(lane.drain_log)
+        return lane
+
+    def _lane_site(self, authority: str) -> LaneSite | None:
+        """What the fast lane needs of a site; None where every answer takes judgement."""
+        site = self.sites.find(authority)
+        if site is None or site.policy.cache_status_key or site.policy.early_hints:
+            return None
+        query = site.policy.query
+        return LaneSite(
+            site.name,
+            site.policy.cache_status_name,
+            plain_query=query.mode is QueryMode.ALL and not query.sort and not site.policy.no_vary_search,
+            block=self._shared.layout.block(site.name),
+        )
 
     # --- life ---
 

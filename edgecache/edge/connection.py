@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from edgecache._native.fastlane import FastConnection
 from edgecache._native.http1 import FramingError, Limits, RequestDecoder, RequestHead, encode_response_head
 from edgecache.edge.client_exchange import ClientExchange
 from edgecache.edge.exchange import Handler
@@ -35,16 +36,6 @@ JOIN_BYTES = 16 * 1024
 """Up to here pieces are joined by a copy; above it they go as a vector."""
 
 
-class Phase(Enum):
-    """What the time limit that is running means."""
-
-    IDLE = auto()
-    HEAD = auto()
-    WORK = auto()
-    BODY = auto()
-    LINGER = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
     """How long a client may take, seconds, and how much it may leave unread."""
@@ -61,14 +52,6 @@ class ClientLimits:
     """For reading the last answer, once it has been sent."""
     discard_bytes: int = 64 * 1024
     """Of a body nobody wanted, read and dropped to keep the connection."""
-
-    of: dict[Phase, float] = field(init=False, compare=False, repr=False)
-    """The same by phase."""
-
-    def __post_init__(self) -> None:
-        phases = [(Phase.IDLE, self.idle_s), (Phase.HEAD, self.head_s), (Phase.WORK, NEVER)]
-        phases += [(Phase.BODY, self.body_s), (Phase.LINGER, self.linger_s)]
-        object.__setattr__(self, "of", dict(phases))
 
     def period_s(self) -> float:
         return Sweeper.period_for(self.head_s, self.idle_s, self.body_s, self.stall_s, self.linger_s)
@@ -103,6 +86,16 @@ class Shared:
     draining: bool = False
 
 
+class Phase(Enum):
+    """What the time limit that is running means."""
+
+    IDLE = auto()
+    HEAD = auto()
+    WORK = auto()
+    BODY = auto()
+    LINGER = auto()
+
+
 class ClientConnection(Wire):
     """The protocol of one accepted connection.
 
@@ -123,6 +116,7 @@ class ClientConnection(Wire):
         "_timed_out",
         "deadline",
         "decoder",
+        "lane",
         "peer",
         "scheme",
         "shared",
@@ -132,6 +126,7 @@ class ClientConnection(Wire):
         super().__init__(loop)
         self.shared = shared
         self.decoder = RequestDecoder(shared.decoder_limits)
+        self.lane: FastConnection | None = None
         self.deadline = NEVER
         self._phase = Phase.IDLE
         self._limit = NEVER
@@ -252,11 +247,15 @@ class ClientConnection(Wire):
                 return None
             if self._timed_out:
                 raise RequestError("the request head took too long", status=408)
-            if not (decoder.buffered or decoder.in_message):
+            if self.lane is not None and self.lane.busy:
+                pass  # an answer is under way in front of us
+            elif not (decoder.buffered or decoder.in_message):
                 if self.eof or (self.shared.draining and not self._input_waits()):
                     self.end(linger=False)
                     return None
-                fresh_while_draining = self.shared.draining and not self._served
+                if self.lane is not None:
+                    self.lane.arm()
+                fresh_while_draining = self.shared.draining and not self._answered_one()
                 self.limit(Phase.IDLE, min(1.0, self.shared.limits.idle_s) if fresh_while_draining else None)
             elif self.eof:
                 self.end(linger=False)
@@ -293,7 +292,29 @@ class ClientConnection(Wire):
 
     def _input_waits(self) -> bool:
         """A request is on its way: not read yet, or on a connection that has not had the time to send one."""
-        return not self._served or self._kernel(termios.FIONREAD) > 0
+        return not self._answered_one() or self._kernel(termios.FIONREAD) > 0
+
+    def _answered_one(self) -> bool:
+        return self._served or (self.lane is not None and self.lane.used)
+
+    # --- the fast lane in front ---
+    def lane_done(self) -> None:
+        """The lane has sent a long answer: from now on this is an idle connection again."""
+        self.transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        self.limit(Phase.IDLE)
+        if self.shared.draining or self.eof:
+            self.wake()
+
+    def _kept_by_lane(self) -> bool:
+        """Has the fast lane used the connection since the idle limit began? Then the limit begins anew."""
+        lane = self.lane
+        if lane is None or not (lane.busy or lane.used):
+            return False
+        left = self.shared.limits.idle_s if lane.busy else self.shared.limits.idle_s - (wall_clock() - lane.last_at)
+        if left <= 0:
+            return False
+        self.limit(Phase.IDLE, min(left, self.shared.limits.idle_s))
+        return True
 
     def local_authority(self) -> str:
         """For requests without Host (HTTP/1.0): the address they came to."""
@@ -304,11 +325,22 @@ class ClientConnection(Wire):
     # --- time limits ---
     def limit(self, phase: Phase, limit_s: float | None = None) -> None:
         """Start the limit of a phase."""
+        limits = self.shared.limits
         if limit_s is None:
-            limit_s = self.shared.limits.of[phase]
+            match phase:
+                case Phase.IDLE:
+                    limit_s = limits.idle_s
+                case Phase.HEAD:
+                    limit_s = limits.head_s
+                case Phase.BODY:
+                    limit_s = limits.body_s
+                case Phase.LINGER:
+                    limit_s = limits.linger_s
+                case Phase.WORK:
+                    limit_s = NEVER
         self._phase = phase
-        self._limit = deadline = self.shared.sweeper.base + limit_s
-        self.deadline = min(deadline, self._stall_check)
+        self._limit = self.shared.sweeper.after(limit_s)
+        self.deadline = min(self._limit, self._stall_check)
 
     def expire(self) -> None:
         now = self.shared.sweeper.tick
@@ -324,6 +356,8 @@ class ClientConnection(Wire):
 
     def _out_of_time(self) -> None:
         match self._phase:
+            case Phase.IDLE if self._kept_by_lane():
+                pass
             case Phase.IDLE:
                 self.end(linger=False)
             case Phase.HEAD | Phase.BODY:
@@ -403,6 +437,8 @@ class ClientConnection(Wire):
         if self.lost or self.transport.is_closing():
             return
         self.flush()
+        if self.lane is not None:
+            self.lane.disarm()
         if linger:
             self.transport.set_protocol(_Linger(self))
             self.resume_reading()

@@ -295,6 +295,7 @@ class Fill:
             self.shelf.remember_pass(
                 keys[0], now=self.clock(), seconds=self.site.policy.hit_for_pass_s, fill_seq=self.fill_seq
             )
-        elif rules.completed(fresh, buffer.size) is not None:
+        elif (whole := rules.completed(fresh, buffer.size)) is not None:
+            record = self.shelf.record(whole, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
             self.stored = self.shelf.put(keys, record, buffer.chunks)
         buffer.finish(origin.body.trailers)

@@ -7,7 +7,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import cast
 
+from edgecache._native.fastlane import FastConnection, Lane
 from edgecache._native.http1 import Limits
 from edgecache.edge.connection import ClientConnection, ClientLimits, Counters, Shared
 from edgecache.edge.exchange import Handler
@@ -26,11 +28,14 @@ class Listener:
         limits: ClientLimits | None = None,
         decoder_limits: Limits | None = None,
         max_connections: int = 100_000,
+        lane: Lane | None = None,
     ) -> None:
+        """`lane`: stands in front of every connection and answers plain hits by itself."""
         self._handler = handler
         self._limits = limits or ClientLimits()
         self._decoder_limits = decoder_limits or Limits()
         self._max_connections = max_connections
+        self._lane = lane
         self._server: asyncio.Server | None = None
         self._shared: Shared | None = None
         self._ended = asyncio.Event()
@@ -63,7 +68,7 @@ class Listener:
             counters=self.counters,
         )
         self._server = await loop.create_server(
-            lambda: ClientConnection(shared, loop),
+            lambda: self._connection(shared, loop),
             address[0],
             address[1],
             ssl=tls_context,
@@ -85,6 +90,8 @@ class Listener:
         self._server = None
         server.close()
         shared.draining = True
+        if self._lane is not None:
+            self._lane.open = False  # from now on answers say Connection: close
         for connection in list(shared.connections):
             connection.wake()
         whole = True
@@ -104,6 +111,12 @@ class Listener:
             await asyncio.wait(shared.tasks)
         await server.wait_closed()
         return whole
+
+    def _connection(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
+        connection = ClientConnection(shared, loop)
+        return (
+            connection if self._lane is None else cast("asyncio.BaseProtocol", FastConnection(self._lane, connection))
+        )
 
     def _one_less(self) -> None:
         if self._shared is not None and not self._shared.connections:

@@ -5,11 +5,13 @@ lists of field names seen, newest first, and each variant lies under the hash of
 normalised values of one list. A *hit-for-pass* entry under a key remembers that its responses are not stored.
 """
 
+import math
 from dataclasses import dataclass
 
 from edgecache._native.arena import Entry
 from edgecache.edge import record
 from edgecache.edge.sites import Site
+from edgecache.http.headers import Headers
 from edgecache.http.message import Request
 from edgecache.http.stored import StoredFlag, StoredResponse
 from edgecache.policy import respond, surrogate, vary
@@ -147,6 +149,13 @@ class Shelf:
             self.store.remove(key, entry.generation)
 
 
+def only_secondary_key(meta: bytes, lines: list[tuple[str, str]]) -> bytes | None:
+    """The secondary key of a request under a vary marker; None where it may be one of several."""
+    lists = marker_lists(meta)
+    found = vary.lookup(lists[0], Headers(lines))
+    return vary.secondary_key(found[0]) if len(lists) == 1 and len(found) == 1 else None
+
+
 def stored_response(entry: Entry) -> StoredResponse:
     """Raises `RecordError`."""
     return record.decode(
@@ -167,4 +176,4 @@ def marker_lists(meta: bytes) -> tuple[tuple[str, ...], ...]:
 
 def _marker(lists: tuple[tuple[str, ...], ...], now: float, fill_seq: int) -> Record:
     meta = "\n".join(",".join(names) for names in lists).encode("latin-1")
-    return Record(b"", meta, now, 0.0, 0.0, int(_MARKER), 0, fill_seq, ())
+    return Record(b"", meta, now, math.inf, 0.0, int(_MARKER), 0, fill_seq, ())

@@ -36,6 +36,8 @@ class StoredFlag(IntFlag):
     """The edge itself applied the content coding (a variant made at fill time)."""
     HEAD_ONLY = 4096
     """No body was received: a response to HEAD."""
+    UNSIZED = 8192
+    """The head has no Content-Length that fits the body: framing is worked out at each hit."""
 
 
 @dataclass(frozen=True, slots=True)

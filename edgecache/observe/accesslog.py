@@ -26,6 +26,8 @@ REDACTED = "REDACTED"
 _BATCH_BYTES = 1 << 18
 
 Formatter = Callable[[ExchangeFinished], str]
+Source = Callable[[], tuple[bytes, int, int]]
+"""Gives up (whole lines, their number, how many were lost since the last call)."""
 
 
 class Redactor:
@@ -54,9 +56,17 @@ class Redactor:
         return f"{path}?{'&'.join(parts)}{hash_mark}{fragment}"
 
 
+def json_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def combined_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
+
+
 def json_formatter(redact: Redactor) -> Formatter:
     """One JSON object per line, ASCII only; times are UTC, durations seconds."""
-    clock = _Clock(lambda second: datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+    clock = _Clock(json_second)
 
     def line(event: ExchangeFinished) -> str:
         text = (
@@ -86,7 +96,7 @@ def json_formatter(redact: Redactor) -> Formatter:
 
 def combined_formatter(redact: Redactor) -> Formatter:
     """The Combined Log Format of Apache and nginx; times are UTC."""
-    clock = _Clock(lambda second: datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"))
+    clock = _Clock(combined_second)
 
     def line(event: ExchangeFinished) -> str:
         return (
@@ -148,6 +158,7 @@ class AccessLog:
         self._on_drop = on_drop
         self._lines: list[str] = []
         self._bytes = 0
+        self._sources: list[Source] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = _Writer(path)
@@ -160,6 +171,10 @@ class AccessLog:
         self._writer.start()
         self._loop = asyncio.get_running_loop()
         self._tick()
+
+    def add_source(self, source: Source) -> None:
+        """Lines that are made elsewhere, taken in whenever a batch is handed over."""
+        self._sources.append(source)
 
     def add(self, event: ExchangeFinished) -> None:
         """Never waits and never raises for what an event holds."""
@@ -196,10 +211,18 @@ class AccessLog:
 
     def _hand_over(self, *, even_if_busy: bool = False) -> None:
         self._collect_lost()
-        if self._lines and (even_if_busy or not self._writer.busy):
+        if not even_if_busy and self._writer.busy:
+            return
+        if self._lines:
             self._writer.put("".join(self._lines).encode("ascii"), len(self._lines))
             self._lines = []
             self._bytes = 0
+        for source in self._sources:
+            data, lines, lost = source()
+            if data:
+                self._writer.put(data, lines)
+            if lost:
+                self._drop(lost)
 
     def _collect_lost(self) -> None:
         lost = self._writer.lost - self._dropped_seen

@@ -420,7 +420,13 @@ def completed(stored: StoredResponse, body_size: int) -> StoredResponse | None:
     """The record once the whole body is there; None where a part turned out to be of another length than it said."""
     if stored.held is not None and stored.body_size != body_size:
         return None
-    return replace(stored, body_size=body_size)
+    head = stored.response
+    if stored.held is not None or StoredFlag.HEAD_ONLY in stored.flags or head.status in _respond.NO_CONTENT:
+        return replace(stored, body_size=body_size, flags=stored.flags | StoredFlag.UNSIZED)
+    fields = head.headers
+    if fields.get_all("content-length") != [str(body_size)]:
+        fields = fields.without({"content-length"}).plus((("Content-Length", str(body_size)),))
+    return replace(stored, response=head.with_headers(fields), body_size=body_size)
 
 
 # --- the origin has not answered ---

@@ -32,15 +32,15 @@ class MemoryStore:
 
     def __init__(self, arena: Arena, secret: bytes | None = None) -> None:
         self.arena = arena
-        self._secret = secret if secret is not None else secrets.token_bytes(16)
+        self.secret = secret if secret is not None else secrets.token_bytes(16)
 
     def key(self, text: str) -> bytes:
         """The 128-bit key of a cache key's text."""
-        return hash_key(self._secret, text.encode("latin-1"))
+        return hash_key(self.secret, text.encode("latin-1"))
 
     def variant_key(self, primary: bytes, secondary: bytes) -> bytes:
         """The key of one variant under a primary key (RFC 9111 §4.1)."""
-        return hash_key(self._secret, primary + secondary)
+        return hash_key(self.secret, primary + secondary)
 
     def get(self, key: bytes) -> Entry | None:
         """The entry, if no purge covers it; becomes the most recently used."""

@@ -1,0 +1,91 @@
+"""The fast lane (DESIGN §10): answers plain hits before the ordinary path hears of them.
+
+A request is the lane's only if it is one complete, canonical GET or HEAD over HTTP/1.1 in one piece, with nothing in
+it that needs judgement, and its answer is fresh, whole and unpurged in the arena. The answer, the counters and the
+access log line are then octet for octet those of the ordinary path; everything else goes there untouched.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, final
+
+from edgecache._native.arena import Arena
+
+class _Slow(Protocol):
+    """The connection behind: `edge.connection.ClientConnection`."""
+
+    lane: FastConnection | None
+    write_paused: bool
+    lost: bool
+    def lane_done(self) -> None: ...
+
+@final
+class LaneSite:
+    """What the lane must know of a site."""
+
+    def __init__(self, name: str, cache_status_name: str, *, plain_query: bool, block: int) -> None:
+        """`plain_query`: the query is part of the cache key as it is. `block`: where its counters begin."""
+
+@final
+class Lane:
+    """What all connections of a worker share."""
+
+    open: bool
+    """Set to False to send every request the ordinary way."""
+    served: int
+    """Requests answered here."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        secret: bytes,
+        *,
+        find_site: Callable[[str], LaneSite | None],
+        secondary_key: Callable[[bytes, list[tuple[str, str]]], bytes | None],
+        readable_date: Callable[[str], bool],
+        redact: Callable[[str], str],
+        trusts: Callable[[str], bool],
+        received_by: str,
+        request_line: int,
+        field_line: int,
+        head: int,
+        fields: int,
+        slots: tuple[int, int, int, int],
+        log_form: str = "off",
+        log_bytes: int = 1 << 20,
+        log_full: Callable[[], None] | None = None,
+        stamp: Callable[[int], str] | None = None,
+    ) -> None:
+        """The callables are asked once for what is met for the first time; their answers are kept.
+
+        `find_site`: by authority. `secondary_key`: by a vary marker's meta and the request's lines; None where it
+        takes judgement. `slots`: number of histogram buckets; offsets of the hits' cells, octets sent and aborted
+        within a site's block (observe/slots.py). `stamp`: the access log's form of a second.
+        """
+
+    def drain_log(self) -> tuple[bytes, int, int]:
+        """(log lines made since the last call, their number, how many had no room)."""
+
+@final
+class FastConnection:
+    """The protocol of one accepted connection, in front of the ordinary one."""
+
+    busy: bool
+    """A large body is being sent from here."""
+    used: bool
+    """Something was answered here."""
+    last_at: float
+    """When, by the wall clock."""
+
+    def __init__(self, lane: Lane, slow: _Slow) -> None: ...
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool: ...
+    def connection_lost(self, error: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def arm(self) -> None:
+        """The ordinary path waits for a new request and holds nothing of it."""
+
+    def disarm(self) -> None:
+        """The ordinary path is closing the connection."""
