@@ -65,6 +65,9 @@ from edgecache.store.memory import MemoryStore
 _log = logging.getLogger("edgecache")
 
 
+_MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds"})
+"""Figures of the arena that only grow."""
+
 _LISTENER_FIGURES = {
     "accepted": "Client connections accepted.",
     "over_limit": "Client connections answered 503, beyond limits.connections.",
@@ -245,7 +248,8 @@ class Edge:
 
     def _figures(self) -> Iterable[Figure]:
         for name, value in self._shared.arena.stats().items():
-            yield Figure(f"memory_{name}", f"Memory tier: {name.replace('_', ' ')}.", float(value))
+            text = f"Memory tier: {name.replace('_', ' ')}."
+            yield Figure(f"memory_{name}", text, float(value), counter=name in _MEMORY_COUNTS)
         yield Figure("connections", "Client connections open.", float(self._connections()))
         for name, text in _LISTENER_FIGURES.items():
             seen = sum(getattr(listener.counters, name) for listener in self.listeners)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,6 +109,10 @@ def test_an_edge_from_start_to_end(origin: tuple[str, list[str]], tmp_path: Path
         assert edge.get("/a?token=s3cret")[1] == "page 2"
         figures = json.loads(edgecache("stats", "--json", *to).stdout)
         assert figures["requests"]["by_outcome"]["hit"] == 1
+        metrics = urllib.request.urlopen(edge.admin + "/metrics", timeout=30).read().decode()
+        assert 'edgecache_requests_total{outcome="hit",site="default",status="2xx"} 1.0' in metrics
+        assert "edgecache_memory_inserts_total 2.0" in metrics
+        assert "edgecache_client_accepted_total 3.0" in metrics
         edge.process.send_signal(signal.SIGTERM)
         out, err = edge.process.communicate(timeout=30)
         assert edge.process.returncode == 0
