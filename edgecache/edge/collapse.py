@@ -86,12 +86,17 @@ class Collapse:
         story.origin_s = max(0.0, fill.head_at - visit.exchange.received_at)
         story.reason = verdict.reason
         match outcome:
-            case Arriving(origin_status=origin_status):
+            case Arriving(response=response):
                 story.outcome = Outcome.COLLAPSED if collapsed else Outcome.MISS
                 story.cache_status = cache_status.member(
-                    policy, reason=verdict.reason, fwd_status=origin_status, stored=True, collapsed=collapsed, key=key
+                    policy,
+                    reason=verdict.reason,
+                    fwd_status=response.status,
+                    stored=True,
+                    collapsed=collapsed,
+                    key=key,
                 )
-                await self._send_arriving(visit, outcome)
+                await self._send_arriving(visit, outcome, leading=not collapsed)
             case Confirmed(candidate):
                 story.outcome = Outcome.REVALIDATED
                 story.cache_status = cache_status.member(
@@ -120,14 +125,17 @@ class Collapse:
                 assert_never(outcome)
         return Then.DONE
 
-    async def _send_arriving(self, visit: Visit, outcome: Arriving) -> None:
+    async def _send_arriving(self, visit: Visit, outcome: Arriving, *, leading: bool) -> None:
         """A body that is still coming; each client reads it at its own pace."""
         exchange, story, buffer = visit.exchange, visit.story, outcome.buffer
         stored = outcome.stored
         if buffer.length is not None:
             stored = replace(stored, body_size=buffer.length)
         form = rules.form_as_sent(stored, exchange.request, visit.site.policy)
-        out = rules.respond(stored, form, exchange.request, self._clock(), visit.site.policy, story.cache_status)
+        if leading and rules.as_it_came(stored, form):
+            out = rules.relay(outcome.response, exchange.request, visit.site.policy, story.cache_status)
+        else:
+            out = rules.respond(stored, form, exchange.request, self._clock(), visit.site.policy, story.cache_status)
         story.status = out.response.status
         base = stored.held.first if stored.held is not None else 0
         match form:

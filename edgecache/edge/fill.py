@@ -30,7 +30,8 @@ class Arriving:
 
     stored: StoredResponse
     buffer: FillBuffer
-    origin_status: int
+    response: Response
+    """As it came, for the one who asked: with the fields that are not stored (RFC 9111 §5.2.2.4, §5.2.2.7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,7 @@ class Fill:
             return
         keys = self.shelf.places(self.primary, fresh, self.request, self.head_at, self.fill_seq)
         buffer = FillBuffer(limit=limit - head_size, length=length)
-        self.outcome.set_result(Arriving(fresh, buffer, response.status))
+        self.outcome.set_result(Arriving(fresh, buffer, response))
         try:
             while data := await origin.body.read():
                 await buffer.append(data)

@@ -24,7 +24,17 @@ from edgecache.observe.events import Outcome
 from edgecache.origin.api import OriginResponse
 from edgecache.policy import cache_status, rules
 from edgecache.policy.site import SitePolicy
-from edgecache.policy.verdicts import DoNotStore, Fetch, Pass, Reason, Reject, Revalidate, Serve, Store
+from edgecache.policy.verdicts import (
+    DoNotStore,
+    Fetch,
+    Pass,
+    Reason,
+    Reject,
+    ResponseVerdict,
+    Revalidate,
+    Serve,
+    Store,
+)
 from edgecache.purge.message import PurgeOrder
 
 _log = logging.getLogger("edgecache.edge")
@@ -184,10 +194,10 @@ class Pipeline:
             await tunnel(exchange.switch(origin.head), origin.upgraded)
             return
         response = self._from_origin(origin.head)
-        fill_seq = self._invalidate(visit, response, fill_seq)
         judged = rules.on_response(
             request, response, stored=None, request_time=begun, now=now, site=site.policy, passed=True
         )
+        fill_seq = self._invalidate(visit, response, judged, fill_seq)
         match judged:
             case Store():
                 await self._send_and_store(visit, found, origin, response, judged, fill_seq)
@@ -197,19 +207,24 @@ class Pipeline:
                 # With nothing stored in hand, a 304 or a 5xx is simply passed on.
                 await self.send_passed(visit, found, origin, response, DoNotStore(Reason.STATUS), fill_seq)
 
-    def _invalidate(self, visit: Visit, response: Response, fill_seq: int) -> int:
+    def _invalidate(self, visit: Visit, response: Response, judged: ResponseVerdict, fill_seq: int) -> int:
         """Purge what an unsafe method made stale (RFC 9111 §4.4).
 
         The response itself is newer than the purges it causes. Returns the `fill_seq` it may be stored with: raised
-        past them only where no other purge has come since the request was sent.
+        past them only where no other purge has covered it since the request was sent.
         """
         urls = rules.invalidated(visit.request, response, visit.site.policy)
         if not urls:
             return fill_seq
-        before = self.shelf.store.sequence()
+        store = self.shelf.store
+        before = store.sequence()
+        covered = True
+        if isinstance(judged, Store):
+            tags = self.shelf.tags(judged.stored, site=visit.site, cache_key=visit.key_text)
+            covered = store.purged(fill_seq, tags)
         self._purge(PurgeOrder(urls=tuple(urls), source=f"{visit.request.method} request"))
-        after = self.shelf.store.sequence()
-        return after if before == fill_seq and after == before + 1 else fill_seq
+        after = store.sequence()
+        return after if not covered and after == before + 1 else fill_seq
 
     async def send_passed(
         self,

@@ -162,6 +162,8 @@ def parse_weighted(value: str) -> list[tuple[str, int]] | None:
     found: list[tuple[str, int]] = []
     for element in split_list(value):
         item, *parts = split_parameters(element)
+        if not item:
+            return None
         weight = 1000
         kept = [item.lower()]
         for part in parts:

@@ -58,7 +58,7 @@ def control_of(headers: Headers, site: SitePolicy) -> Control:
         # RFC 9213 §2.1, §2.2: an empty or malformed field is as good as none, and the next one is asked.
         members = parse_dictionary(headers.get(name) or "")
         targeted = from_dictionary(members) if members else None
-        if targeted:
+        if targeted is not None:
             return Control(targeted, Source.TARGETED)
     return Control(parse_directives(headers.get_all("cache-control")))
 

@@ -35,6 +35,8 @@ NOT_IN_304 = frozenset(
 )
 """Representation metadata that does not guide a cache's update (RFC 9110 §15.4.5), and what is about the content."""
 
+_ABOUT_LENGTH = frozenset({"content-length", "content-range"})
+
 NO_CONTENT = frozenset({204, 205, 304})
 
 
@@ -51,16 +53,14 @@ def respond(
             head = _whole(head, stored)
         case NotModified():
             head = Response(304, "Not Modified", _not_modified(head.headers))
-        case Ranges(parts=((first, last),), complete=complete):
-            fields = head.headers.without({"content-length", "content-range"}).plus(
-                (
-                    ("Content-Range", ranges.content_range(first, last, complete)),
-                    ("Content-Length", str(last - first + 1)),
-                )
-            )
+        case Ranges(parts=((first, last) as part,), complete=complete):
+            fields = head.headers.without({"content-length"} if _as_it_came(stored, part) else _ABOUT_LENGTH)
+            if "content-range" not in fields:
+                fields = fields.plus((("Content-Range", ranges.content_range(first, last, complete)),))
+            fields = fields.plus((("Content-Length", str(last - first + 1)),))
             head = Response(206, "Partial Content", fields)
         case Ranges():
-            fields = head.headers.without({"content-length", "content-range", "content-type"})
+            fields = head.headers.without(_ABOUT_LENGTH | {"content-type"})
             head = Response(206, "Partial Content", fields)
         case RangeNotSatisfiable(complete=complete):
             fields = _bare(head.headers).plus((("Content-Range", f"bytes */{complete}"), ("Content-Length", "0")))
@@ -82,6 +82,11 @@ def relay(response: Response, request: Request, site: SitePolicy, cache_status: 
     fields = storable_fields(response.headers).plus(line for line in response.headers if line[0].lower() == "age")
     body = request.method != "HEAD" and response.status >= 200 and response.status not in NO_CONTENT
     return Outgoing(_dressed(response.with_headers(fields), site, cache_status), body)
+
+
+def _as_it_came(stored: StoredResponse, part: tuple[int, int]) -> bool:
+    """All of a stored part: then Content-Range is what the origin said it was."""
+    return stored.held is not None and (stored.held.first, stored.held.last) == part
 
 
 def _whole(head: Response, stored: StoredResponse) -> Response:

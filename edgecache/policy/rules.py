@@ -312,6 +312,12 @@ def form_as_sent(stored: StoredResponse, request: Request, site: SitePolicy) -> 
     return Whole() if shape is None else shape
 
 
+def as_it_came(stored: StoredResponse, form: Form) -> bool:
+    """Is this form the origin's own answer, so that whoever asked for it may have it with all its fields?"""
+    held = stored.held
+    return form == (Whole() if held is None else Ranges(((held.first, held.last),), held.complete))
+
+
 def _outcome(stored: StoredResponse, request: Request) -> Outcome:
     return conditional.evaluate(request, stored.response, stored.response_time)
 

@@ -127,7 +127,7 @@ def combined(stored: StoredResponse, answer: Answer) -> StoredResponse | None:
     if joined is None:
         return None
     held = joined[0]
-    fields = validation.freshened(stored.response.headers, arrived.response.headers)
+    fields = validation.freshened(stored.response.headers, arrived.response.headers).without({"content-range"})
     head, flags, part = arrived.response.with_headers(fields), arrived.flags, held
     if held.complete is not None and held.first == 0 and held.last == held.complete - 1:
         fields = fields.plus((("Content-Length", str(held.complete)),))
@@ -253,7 +253,7 @@ def _build(
     fields = storable_fields(response.headers).without(_left_out(control.directives) | {"trailer"})
     size = _content_length(response) or 0
     if held is not None:
-        fields = fields.without({"content-range", "content-length"})
+        fields = fields.without({"content-length"})
         size = held.last - held.first + 1
     if "date" not in fields:
         fields = fields.plus((("Date", format_date(now)),))  # RFC 9110 §6.6.1

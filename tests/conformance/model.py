@@ -27,7 +27,6 @@ from edgecache.policy.verdicts import (
     Serve,
     Store,
     UseStale,
-    Whole,
 )
 
 EPOCH = 1_800_000_000.0
@@ -85,11 +84,6 @@ class Result:
     @property
     def cached(self) -> bool:
         return not self.asked
-
-
-def _as_it_came(stored: StoredResponse) -> Form:
-    held = stored.held
-    return Whole() if held is None else Ranges(((held.first, held.last),), held.complete)
 
 
 class Model:
@@ -198,7 +192,7 @@ class Model:
                 if done is not None:
                     self._keep(request, done, whole)
                     form = rules.form_as_sent(done, request, self.site)
-                    if combine_with is not None or form != _as_it_came(done):
+                    if combine_with is not None or not rules.as_it_came(done, form):
                         return self._respond(request, done, whole, form, reason)
             case DoNotStore(_, pass_s, drop):
                 if drop:

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgecache.http.headers import Headers
@@ -182,6 +182,7 @@ def test_keys_tell_selections_apart(one: dict[str, str], other: dict[str, str]) 
 
 
 @given(VALUES)
+@example("0,;")
 def test_normal_form_is_stable(value: str) -> None:
     for name in ("foo", "accept"):
         once = vary.normalise(name, value)

@@ -230,6 +230,7 @@ def test_parse_parameters_names_are_lower_case() -> None:
         ("EN ; Q=0.5,de;q=1", [("en", 500), ("de", 1000)]),
         ("text/html;level=1;q=0.3", [("text/html;level=1", 300)]),
         ("en;q=2", None),
+        ("en, ;q=1", None),
         ("en;q=", None),
     ],
 )
