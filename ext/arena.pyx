@@ -5,25 +5,22 @@ collector does not track, and nothing is released. The GIL is kept throughout, s
 is in at most one section at a time, its pin records have one writer, and a fork never copies a held lock.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from edgecache._native.guard cimport pin_drop, pin_take, shard_create, shard_lock, shard_unlock, slot_release
-from edgecache._native.layout cimport (
-    BUCKET_SPAN, LAYOUT_VERSION, MAX_TAGS, MAX_UNITS, PIN_WAYS, UNIT, BodyHeader, Bucket, InflightHeader, InflightSlot,
-    ObjectHeader, PurgeSlot, PurgeTable, Root, Shard, ShardView, View, object_at, shard_of,
-)
-from edgecache._native.purgetable cimport purges_apply, purges_create, purges_raise, purges_verdict
+from edgecache._native.guard cimport pin_drop, pin_take, shard_lock, shard_unlock, slot_release
+from edgecache._native.layout cimport BUCKET_SPAN, UNIT, Bucket, ObjectHeader, Root, Shard, ShardView, View, shard_of
+from edgecache._native.layout cimport object_at
+from edgecache._native.mapping cimport mapping_create, view_close, view_open
+from edgecache._native.purgetable cimport purges_apply, purges_raise, purges_verdict
 from edgecache._native.shard cimport (
     Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid, touch,
 )
-from edgecache._native.sync cimport (
-    MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_SHARED, PROT_READ, PROT_WRITE, add, getpid, iovec, load,
-    madvise, mmap, munmap, mutex_create,
-)
+from edgecache._native.sync cimport add, getpid, iovec, load, munmap
 
-from edgecache._native.hashing import hash_key, hash_tag  # noqa: F401  the contract's names
+from edgecache._native.hashing import hash_key, hash_tag  # the contract has them here
+from edgecache._native.mapping import plan_mapping
 
 FLAG_VARY_MARKER = 1
 FLAG_HIT_FOR_PASS = 2
@@ -31,117 +28,6 @@ FLAG_HAS_VARY = 4
 FLAG_MUST_REVALIDATE = 8
 FLAG_NO_CACHE = 16
 FLAG_PARTIAL = 32
-
-cdef enum:
-    MAX_SHARDS = 4096
-    SHARDS_BY_ITSELF = 64
-    LARGEST_A_SHARD = 8
-
-cdef uint64_t MAGIC = 0x616E656172616365  # "ecaraena", little-endian
-
-
-# --- layout ---
-
-def _aligned(size):
-    return (size + 63) // 64 * 64
-
-
-def _power(value, least, most):
-    """The power of two at or below `value`, within bounds that are powers of two."""
-    return min(max(1 << max(value.bit_length() - 1, 0), least), most)
-
-
-def _largest_units(max_object):
-    """Units of the largest object, however it is split in two chains."""
-    return -(-(max_object + sizeof(ObjectHeader) + sizeof(BodyHeader)) // UNIT) + 1
-
-
-def _reserve(units):
-    return units // 256
-
-
-def _plan(size, max_object, shards, purge_slots, counters, processes):
-    """Offsets and counts for a mapping of `size`, and how many units a shard lacks (0 or less: it fits)."""
-    if not shards:
-        shards = _power(size // (32 * max_object), 1, SHARDS_BY_ITSELF)
-    purge_slots = _power(purge_slots, 8, 1 << 24) if purge_slots else _power(size // 8192, 64, 1 << 20)
-    pin_slots = _power(size >> 18, 2 * PIN_WAYS, 4096)
-    inflight = _power(size >> 18, 16, 4096)
-    plan = {"shards": shards, "pin_slots": pin_slots, "inflight": inflight, "purge_slots": purge_slots}
-    at = _aligned(sizeof(Root))
-    for name, length in (
-        ("purges_at", _aligned(sizeof(PurgeTable)) + purge_slots * sizeof(PurgeSlot)),
-        ("counters_at", counters * 8),
-        ("inflight_at", _aligned(sizeof(InflightHeader)) + inflight * sizeof(InflightSlot)),
-        ("pins_at", processes * pin_slots * 8),
-    ):
-        plan[name] = at
-        at = _aligned(at + length)
-    plan["shards_at"] = at
-    stride = max(size - at, 0) // shards // 64 * 64
-    # Alignment between the parts takes at most 192 octets, a bucket more than its share 64.
-    room = stride - _aligned(sizeof(Shard)) - 3 * 64 - sizeof(Bucket) - 8
-    units = max(room * BUCKET_SPAN // (BUCKET_SPAN * (UNIT + 4) + UNIT * sizeof(Bucket)), 0)
-    units = min(units, MAX_UNITS - 1)
-    need = LARGEST_A_SHARD * _largest_units(max_object)
-    need += _reserve(need * 65 // 64) + 1
-    plan.update(shard_stride=stride, unit_count=units + 1, bucket_count=units * UNIT // BUCKET_SPAN + 1)
-    plan.update(reserve=_reserve(units))
-    return plan, need - units
-
-
-def _least(size, *rest):
-    """The smallest mapping that holds what is asked."""
-    low = size
-    high = max(size, 4096)
-    while _plan(high, *rest)[1] > 0:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _plan(middle, *rest)[1] > 0:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-cdef int view_open(View *view, char *base) except -1:
-    """Work out this process's addresses of the regions from the mapping's own root."""
-    cdef Root *root = <Root *> base
-    cdef ShardView *s
-    cdef char *at
-    cdef uint32_t i
-    view.root = root
-    view.purges = <PurgeTable *> (base + root.purges_at)
-    view.counters = <int64_t *> (base + root.counters_at)
-    view.inflight = <InflightHeader *> (base + root.inflight_at)
-    view.pins = <uint64_t *> (base + root.pins_at)
-    view.max_object = root.max_object
-    view.pin_above = root.pin_above
-    view.shard_count = root.shards
-    view.pin_slots = root.pin_slots
-    view.slot = 0
-    view.pid = getpid()
-    view.shards = <ShardView *> calloc(root.shards, sizeof(ShardView))
-    if view.shards == NULL:
-        raise MemoryError
-    for i in range(root.shards):
-        at = base + root.shards_at + i * root.shard_stride
-        s = &view.shards[i]
-        s.shard = <Shard *> at
-        at += (sizeof(Shard) + 63) // 64 * 64
-        s.buckets = <Bucket *> at
-        at += root.bucket_count * sizeof(Bucket)
-        s.links = <uint32_t *> at
-        at += ((root.unit_count + 1) * <size_t> 4 + 63) // 64 * 64
-        s.units = at - UNIT
-        s.unit_count = root.unit_count
-        s.bucket_count = root.bucket_count
-        s.reserve = root.reserve
-        s.number = i
-        s.view = view
-    return 0
-
 
 # --- arguments ---
 
@@ -386,69 +272,24 @@ cdef class Arena:
         processes=64,
         pin_above=32768,
     ):
-        cdef Root *root
-        cdef ShardView *s
-        cdef void *base
-        cdef uint32_t i
-        for name, value, least, most in (
-            ("size", size, 1, 1 << 46),
-            ("max_object", max_object, 1, (1 << 32) - 1),
-            ("shards", shards, 0, MAX_SHARDS),
-            ("purge_slots", purge_slots, 0, 1 << 24),
-            ("counters", counters, 0, 1 << 24),
-            ("processes", processes, 1, 4096),
-            ("pin_above", pin_above, 0, (1 << 32) - 1),
-        ):
-            if not least <= value <= most:
-                raise ValueError(f"{name} must be between {least} and {most}, not {value}")
-        plan, lacking = _plan(size, max_object, shards, purge_slots, counters, processes)
-        if lacking > 0:
-            least = _least(size, max_object, shards, purge_slots, counters, processes)
-            raise ValueError(
-                f"{size} octets are too few for an arena with objects of up to {max_object}: "
-                f"it needs at least {least} for its index and {LARGEST_A_SHARD} of the largest in a shard"
-            )
-        base = mmap(
-            NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
+        plan = plan_mapping(
+            size=size,
+            max_object=max_object,
+            shards=shards,
+            purge_slots=purge_slots,
+            counters=counters,
+            processes=processes,
+            pin_above=pin_above,
         )
-        if base == MAP_FAILED:
-            raise MemoryError(f"no shared mapping of {size} octets to be had")
-        self.base = <char *> base
+        self.base = mapping_create(plan)
         self.size = size
         self.shards = plan["shards"]
         self.max_object = max_object
         self.pin_above = pin_above
-        madvise(base, size, MADV_HUGEPAGE)  # where the system allows it for shared memory; else nothing changes
-        root = <Root *> base
-        root.magic = MAGIC
-        root.version = LAYOUT_VERSION
-        root.shards = plan["shards"]
-        root.size = size
-        root.max_object = max_object
-        root.pin_above = pin_above
-        root.processes = processes
-        root.pin_slots = plan["pin_slots"]
-        root.counters = counters
-        root.inflight = plan["inflight"]
-        root.purges_at = plan["purges_at"]
-        root.counters_at = plan["counters_at"]
-        root.inflight_at = plan["inflight_at"]
-        root.pins_at = plan["pins_at"]
-        root.shards_at = plan["shards_at"]
-        root.shard_stride = plan["shard_stride"]
-        root.unit_count = plan["unit_count"]
-        root.bucket_count = plan["bucket_count"]
-        root.reserve = plan["reserve"]
         view_open(&self.view, self.base)
-        purges_create(self.view.purges, plan["purge_slots"])
-        self.view.inflight.capacity = root.inflight
-        mutex_create(&self.view.inflight.mutex)
-        for i in range(root.shards):
-            s = &self.view.shards[i]
-            shard_create(s)
 
     def __dealloc__(self):
-        free(self.view.shards)
+        view_close(&self.view)
         if self.base != NULL:
             munmap(self.base, self.size)
 

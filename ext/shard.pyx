@@ -438,6 +438,9 @@ cdef bint object_put(View *view, const Record *r) noexcept nogil:
         write_body(&c, r)
     link_object(s, unit)
     s.shard.inserts += 1
+    if s.shard.free_units < 2 * s.reserve:
+        # The next insert is likely to evict: what it will look at first is then on its way.
+        prefetch(bucket_of(s, object_at(s, s.shard.lru_last).key_low))
     if mine:
         pin_drop(s, body, view.slot)
     shard_unlock(s)

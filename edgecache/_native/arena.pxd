@@ -5,9 +5,6 @@ cimport cython
 from edgecache._native.layout cimport View
 from edgecache._native.shard cimport Found
 
-cdef int view_open(View *view, char *base) except -1
-
-
 @cython.final
 cdef class Arena:
     cdef View view
