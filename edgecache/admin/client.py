@@ -79,10 +79,10 @@ class AdminClient:
             raise ClientError(f"the edge at {self._base} did not answer within {self._timeout_s:g} s") from None
         except ssl.SSLError as error:
             raise ClientError(f"no secure connection to {self._base}: {error.reason or error}") from None
+        except http.client.HTTPException as error:  # some of them are OSErrors too
+            raise ClientError(f"what answers at {self._base} is no edge ({type(error).__name__})") from None
         except OSError as error:
             raise ClientError(f"cannot reach {self._base}: {error.strerror or error}") from None
-        except http.client.HTTPException as error:
-            raise ClientError(f"what answers at {self._base} is no edge ({type(error).__name__})") from None
         else:
             return response.status, answer
         finally:

@@ -147,7 +147,6 @@ class Section(BaseModel):
         alias_generator=key_of,
         validate_by_name=False,
         validate_by_alias=True,
-        hide_input_in_errors=False,
     )
 
 

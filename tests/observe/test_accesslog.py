@@ -244,3 +244,15 @@ def test_a_line_is_cheap() -> None:
 
 sample_event = sample()
 assert accesslog.REDACTED == "REDACTED"
+
+
+async def test_a_file_that_cannot_be_reopened_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = await opened(folder / "access.log")
+    folder.rename(tmp_path / "moved")
+    log.reopen()
+    log.add(sample(reason="after"))
+    await log.close()
+    assert "after" in (tmp_path / "moved" / "access.log").read_text()
+    assert "No such file" in caplog.text
