@@ -36,6 +36,16 @@ JOIN_BYTES = 16 * 1024
 """Up to here pieces are joined by a copy; above it they go as a vector."""
 
 
+class Phase(Enum):
+    """What the time limit that is running means."""
+
+    IDLE = auto()
+    HEAD = auto()
+    WORK = auto()
+    BODY = auto()
+    LINGER = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
     """How long a client may take, seconds, and how much it may leave unread."""
@@ -52,6 +62,14 @@ class ClientLimits:
     """For reading the last answer, once it has been sent."""
     discard_bytes: int = 64 * 1024
     """Of a body nobody wanted, read and dropped to keep the connection."""
+
+    of: dict[Phase, float] = field(init=False, compare=False, repr=False)
+    """The same by phase."""
+
+    def __post_init__(self) -> None:
+        phases = [(Phase.IDLE, self.idle_s), (Phase.HEAD, self.head_s), (Phase.WORK, NEVER)]
+        phases += [(Phase.BODY, self.body_s), (Phase.LINGER, self.linger_s)]
+        object.__setattr__(self, "of", dict(phases))
 
     def period_s(self) -> float:
         return Sweeper.period_for(self.head_s, self.idle_s, self.body_s, self.stall_s, self.linger_s)
@@ -84,16 +102,6 @@ class Shared:
     connections: set["ClientConnection"] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     draining: bool = False
-
-
-class Phase(Enum):
-    """What the time limit that is running means."""
-
-    IDLE = auto()
-    HEAD = auto()
-    WORK = auto()
-    BODY = auto()
-    LINGER = auto()
 
 
 class ClientConnection(Wire):
@@ -325,22 +333,11 @@ class ClientConnection(Wire):
     # --- time limits ---
     def limit(self, phase: Phase, limit_s: float | None = None) -> None:
         """Start the limit of a phase."""
-        limits = self.shared.limits
         if limit_s is None:
-            match phase:
-                case Phase.IDLE:
-                    limit_s = limits.idle_s
-                case Phase.HEAD:
-                    limit_s = limits.head_s
-                case Phase.BODY:
-                    limit_s = limits.body_s
-                case Phase.LINGER:
-                    limit_s = limits.linger_s
-                case Phase.WORK:
-                    limit_s = NEVER
+            limit_s = self.shared.limits.of[phase]
         self._phase = phase
-        self._limit = self.shared.sweeper.after(limit_s)
-        self.deadline = min(self._limit, self._stall_check)
+        self._limit = deadline = self.shared.sweeper.base + limit_s
+        self.deadline = min(deadline, self._stall_check)
 
     def expire(self) -> None:
         now = self.shared.sweeper.tick

@@ -118,7 +118,7 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
     host = request.authority
     modern = request.version >= (1, 1)
     lines: list[tuple[str, str]] = []
-    has_host = False
+    has_host = next_hop = False
     for line in headers.lines:
         name = line[0].lower()
         kind = _REQUEST_KIND.get(name)
@@ -130,6 +130,8 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
             if not has_host:
                 lines.append(line if line[1] == host else (line[0], host))
                 has_host = True
+        elif kind == _NEXT_HOP:
+            next_hop = True
         elif kind == _EXPECT:
             if modern and name not in drop:  # RFC 9110 §10.1.1: ignored in HTTP/1.0
                 lines.append(line)
@@ -137,7 +139,8 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
             lines.append(_one_less(request, line))
     if not has_host:
         lines.insert(0, ("Host", host))
-    lines += _connection_lines(request, hop) if modern else ()
+    if next_hop and modern:
+        lines += _connection_lines(request, hop)
     lines.append(("Via", _via(headers.get("via"), request.version, hop.received_by)))
     told = client_lines(request, trusted=hop.trusts(request.peer.ip))
     lines += [line for line in told if line[0].lower() not in hop.untold] if hop.untold else told
@@ -146,24 +149,34 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
 
 def response_to_client(response: Response, hop: Hop) -> Response:
     """The response as this node sends it on (or stores it). 1xx responses too."""
-    headers = response.headers
-    connection = headers.get_all("connection")
-    drop = _named_by_connection(connection) if connection else frozenset()
-    lines = [
-        line
-        for line in headers.lines
-        if (name := line[0].lower()) not in HOP_BY_HOP and name not in drop and name != "via"
-    ]
-    lines.append(("Via", _via(headers.get("via"), response.version, hop.pseudonym)))
+    lines: list[tuple[str, str]] = []
+    connection: list[str] = []
+    via: str | None = None
+    for line in response.headers.lines:
+        name = line[0].lower()
+        if name not in _RESPONSE_ENDS:
+            lines.append(line)
+        elif name == "connection":
+            connection.append(line[1])
+        elif name == "via":
+            via = line[1] if via is None else f"{via}, {line[1]}"
+    if connection and (drop := _named_by_connection(connection)):
+        lines = [line for line in lines if line[0].lower() not in drop]
+    lines.append(("Via", _via(via, response.version, hop.pseudonym)))
     return response.with_headers(Headers(lines))
 
 
+_RESPONSE_ENDS = frozenset({*HOP_BY_HOP, "via"})  # Via is written anew, with what was received in front
+
+
 # --- Connection and what it names ---
-_HOST, _EXPECT, _MAX_FORWARDS, _REMOVED = range(4)
+_HOST, _EXPECT, _MAX_FORWARDS, _NEXT_HOP, _REMOVED = range(5)
 _REQUEST_KIND: dict[str, int] = {
     **dict.fromkeys(HOP_BY_HOP, _REMOVED),
     **dict.fromkeys(_CLIENT_FACTS, _REMOVED),
     "via": _REMOVED,  # written anew, with what was received in front
+    "te": _NEXT_HOP,
+    "upgrade": _NEXT_HOP,
     "host": _HOST,
     "expect": _EXPECT,
     "max-forwards": _MAX_FORWARDS,

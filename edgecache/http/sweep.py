@@ -25,7 +25,7 @@ class Timed(Protocol):
 class Sweeper:
     """Looks at its members once a period, while it has any."""
 
-    __slots__ = ("_handle", "_loop", "_members", "period_s", "tick")
+    __slots__ = ("_handle", "_loop", "_members", "base", "period_s", "tick")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, period_s: float) -> None:
         self._loop = loop
@@ -34,6 +34,8 @@ class Sweeper:
         self.period_s = period_s
         self.tick = loop.time()
         """The loop's time at the last sweep: at most a period old while there are members."""
+        self.base = self.tick + period_s
+        """What limits are counted from: `base` plus a limit is never early."""
 
     @staticmethod
     def period_for(*limits_s: float) -> float:
@@ -43,7 +45,7 @@ class Sweeper:
     def add(self, member: Timed) -> None:
         self._members.add(member)
         if self._handle is None:
-            self.tick = self._loop.time()
+            self._look()
             self._handle = self._loop.call_later(self.period_s, self._sweep)
 
     def discard(self, member: Timed) -> None:
@@ -54,10 +56,14 @@ class Sweeper:
 
     def after(self, limit_s: float) -> float:
         """The deadline of a limit that starts now."""
-        return self.tick + self.period_s + limit_s
+        return self.base + limit_s
+
+    def _look(self) -> None:
+        self.tick = self._loop.time()
+        self.base = self.tick + self.period_s
 
     def _sweep(self) -> None:
-        self.tick = self._loop.time()
+        self._look()
         self._handle = self._loop.call_later(self.period_s, self._sweep)
         for member in [member for member in self._members if member.deadline <= self.tick]:
             member.expire()

@@ -67,6 +67,8 @@ class OriginConnection(Wire):
         "_reading_head",
         "_sender",
         "_sent",
+        "_sweeper",
+        "_timeouts",
         "_write_limit",
         "busy",
         "counted",
@@ -78,6 +80,8 @@ class OriginConnection(Wire):
     def __init__(self, keeper: Keeper, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._keeper = keeper
+        self._sweeper = keeper.sweeper
+        self._timeouts = keeper.timeouts
         self._decoder = ResponseDecoder(limits)
         self.deadline = NEVER
         self._read_limit = NEVER
@@ -100,7 +104,7 @@ class OriginConnection(Wire):
     # --- events ---
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._keeper.sweeper.add(self)
+        self._sweeper.add(self)
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:  # an answer to nothing: whatever it is, the next request must not get it
@@ -124,7 +128,7 @@ class OriginConnection(Wire):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._keeper.sweeper.discard(self)
+        self._sweeper.discard(self)
         self._keeper.lost(self)
 
     def _forget(self) -> None:
@@ -140,7 +144,7 @@ class OriginConnection(Wire):
 
     # --- time limits ---
     def expire(self) -> None:
-        timeouts, now = self._keeper.timeouts, self._keeper.sweeper.tick
+        timeouts, now = self._timeouts, self._sweeper.tick
         if self._write_limit <= now:
             self._fail_with(
                 OriginTimeout(f"the origin took nothing for {timeouts.between_bytes_s:g} s", code="origin-send-timeout")
@@ -158,8 +162,8 @@ class OriginConnection(Wire):
         self.deadline = NEVER
 
     def _limit_reading(self, limit_s: float) -> None:
-        self._read_limit = self._keeper.sweeper.after(limit_s)
-        self.deadline = min(self._read_limit, self._write_limit)
+        self._read_limit = deadline = self._sweeper.base + limit_s
+        self.deadline = min(deadline, self._write_limit)
 
     def rest(self, idle_s: float) -> None:
         """Idle in the pool, for so long."""
@@ -182,43 +186,43 @@ class OriginConnection(Wire):
         on_interim: Callable[[Response], None] | None,
     ) -> "ClientResponse":
         """Send, and return when the final head has arrived. On any error the connection is dropped."""
+        try:
+            self._begin(request, head, body)
+            for _ in range(MOST_INTERIM + 1):
+                answer = await self._event(None)
+                assert isinstance(answer, ResponseHead)
+                response = Response(answer.status, answer.reason, Headers(answer.lines), answer.version)
+                if answer.status >= 200:
+                    return self._final(answer, response)
+                if answer.status == 101:
+                    return self._switched(request, response)
+                if answer.status == 100:
+                    if self._go_ahead is not None and not self._go_ahead.done():
+                        self._go_ahead.set_result(None)
+                elif on_interim is not None:
+                    on_interim(response)
+            raise OriginMalformed("too many interim responses", code="origin-malformed")
+        except BaseException:
+            self.drop()
+            raise
+
+    def _begin(self, request: Request, head: bytes, body: BodyStream) -> None:
         self.busy = True
         self.received = False
         self._keep_alive = False
         self._sent = body.length == 0
         self._decoder.begin(request.method)
-        try:
-            if self.lost or self.transport.is_closing():
-                raise OriginReset("the connection was closed before the request", code="origin-reset")
-            self.transport.write(head)
-            self._reading_head = True
-            if self._sent:
-                self._limit_reading(self._keeper.timeouts.first_byte_s)
-            else:
-                self._read_limit = self.deadline = NEVER
-                expects = (request.headers.get("expect") or "").lower() == "100-continue"
-                self._go_ahead = self.loop.create_future() if expects else None
-                self._sender = spawn(self._send(body, self._go_ahead), "origin-request-body")
-            return await self._answer(request, on_interim)
-        except BaseException:
-            self.drop()
-            raise
-
-    async def _answer(self, request: Request, on_interim: Callable[[Response], None] | None) -> "ClientResponse":
-        for _ in range(MOST_INTERIM + 1):
-            head = await self._event(None)
-            assert isinstance(head, ResponseHead)
-            response = Response(head.status, head.reason, Headers(head.lines), head.version)
-            if head.status >= 200:
-                return self._final(head, response)
-            if head.status == 101:
-                return self._switched(request, response)
-            if head.status == 100:
-                if self._go_ahead is not None and not self._go_ahead.done():
-                    self._go_ahead.set_result(None)
-            elif on_interim is not None:
-                on_interim(response)
-        raise OriginMalformed("too many interim responses", code="origin-malformed")
+        if self.lost or self.transport.is_closing():
+            raise OriginReset("the connection was closed before the request", code="origin-reset")
+        self.transport.write(head)
+        self._reading_head = True
+        if self._sent:
+            self._limit_reading(self._timeouts.first_byte_s)
+        else:
+            self._read_limit = self.deadline = NEVER
+            expects = (request.headers.get("expect") or "").lower() == "100-continue"
+            self._go_ahead = self.loop.create_future() if expects else None
+            self._sender = spawn(self._send(body, self._go_ahead), "origin-request-body")
 
     def _final(self, head: ResponseHead, response: Response) -> "ClientResponse":
         self._reading_head = False
@@ -300,9 +304,9 @@ class OriginConnection(Wire):
                 raise RequestError("the request's body is shorter than announced")
             self._sent = True
             if self._reading_head:
-                self._limit_reading(self._keeper.timeouts.first_byte_s)
+                self._limit_reading(self._timeouts.first_byte_s)
             elif self._reader is not None:
-                self._limit_reading(self._keeper.timeouts.between_bytes_s)
+                self._limit_reading(self._timeouts.between_bytes_s)
         except HttpError as error:  # the client's side: whoever waits for the answer is told that
             self._fail_with(error)
         except Exception as error:
@@ -316,7 +320,7 @@ class OriginConnection(Wire):
             self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
 
     async def _drain_in_time(self) -> None:
-        self._write_limit = self._keeper.sweeper.after(self._keeper.timeouts.between_bytes_s)
+        self._write_limit = self._sweeper.after(self._timeouts.between_bytes_s)
         self.deadline = min(self._read_limit, self._write_limit)
         await self.drain()
         self._write_limit = NEVER
@@ -329,7 +333,8 @@ class OriginConnection(Wire):
 
     # --- the end of an exchange ---
     async def body_event(self) -> bytes | End:
-        event = await self._event(self._keeper.timeouts.between_bytes_s)
+        """The next event; waits for it between octets' limit at most."""
+        event = await self._event(self._timeouts.between_bytes_s)
         assert not isinstance(event, ResponseHead)
         return event
 
@@ -387,6 +392,8 @@ class OriginBody:
             if self._error is not None:
                 raise self._error
             return b""
+        elif (ready := connection.body_event_now()) is not None:
+            first = ready
         else:
             try:
                 first = await connection.body_event()

@@ -49,10 +49,10 @@ async def test_a_body_has_a_limit_between_octets() -> None:
             pass
         await answer(exchange, b"whole")
 
-    limits = ClientLimits(body_s=0.2)
+    limits = ClientLimits(body_s=0.5)
     async with listening(handler, limits=limits) as listener, await RawClient.connect(listener.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n")
-        await trickle(client, b"12345678", 0.05)  # longer than the limit in all
+        await trickle(client, b"12345678", 0.1)  # longer than the limit in all
         assert (await client.answer()).body == b"whole"
         await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n1234")
         got = await client.answer()

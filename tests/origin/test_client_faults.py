@@ -137,9 +137,9 @@ async def test_bytes_that_trickle_within_the_limit_are_no_stall() -> None:
         await side.say(HEAD + b"Content-Length: 8\r\n\r\n")
         for _ in range(8):
             await side.say(b"x")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
-    async with scripted(script, timeouts=Timeouts(between_bytes_s=0.2)) as (client, _):
+    async with scripted(script, timeouts=Timeouts(between_bytes_s=0.5)) as (client, _):
         assert await fetch(client) == (200, b"x" * 8)
 
 
