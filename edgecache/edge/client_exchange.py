@@ -308,7 +308,8 @@ class ClientExchange:
                 return False
         if not self._keep_alive:
             # A client that has said it closes sends nothing more; one that was told to close may be.
-            connection.end(linger=connection.shared.draining or self._framing == Framing.UNTIL_CLOSE)
+            told = connection.shared.draining or self._framing == Framing.UNTIL_CLOSE or connection.decoder.buffered
+            connection.end(linger=bool(told))
             return False
         if connection.write_paused:
             await connection.drain()

@@ -73,6 +73,7 @@ class Listener:
             address[1],
             ssl=tls_context,
             ssl_handshake_timeout=self._limits.head_s if tls_context is not None else None,
+            ssl_shutdown_timeout=self._limits.linger_s if tls_context is not None else None,
             reuse_port=reuse_port,
             backlog=BACKLOG,
         )
@@ -95,20 +96,20 @@ class Listener:
         for connection in list(shared.connections):
             connection.wake()
         whole = True
-        if shared.connections:
-            try:
-                async with asyncio.timeout(timeout):
+        try:
+            async with asyncio.timeout(timeout):
+                if shared.connections:
                     await self._ended.wait()
-            except TimeoutError:
-                whole = False
-                for connection in list(shared.connections):
-                    connection.transport.abort()
-        # Tasks end with their connections, but for handlers still waiting for an origin.
-        if shared.tasks and not whole:
+                while shared.tasks:  # handlers that still wait for an origin though their client has gone
+                    await asyncio.wait(shared.tasks)
+        except TimeoutError:
+            whole = False
+            for connection in list(shared.connections):
+                connection.transport.abort()
             for task in list(shared.tasks):
                 task.cancel()
-        if shared.tasks:
-            await asyncio.wait(shared.tasks)
+            if shared.tasks:
+                await asyncio.wait(shared.tasks)
         await server.wait_closed()
         return whole
 

@@ -16,7 +16,7 @@ from edgecache.http.errors import OriginRefused, OriginReset, OriginTimeout, Ori
 from edgecache.http.message import BodyStream, Request, Response
 from edgecache.http.sweep import Sweeper
 from edgecache.origin.api import OriginResponse, Timeouts
-from edgecache.origin.connection import ClientResponse, OriginConnection
+from edgecache.origin.connection import ClientResponse, OriginConnection, unsent
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 §9.2.2
 BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
@@ -212,7 +212,7 @@ class HttpOrigin:
             raise
         if connection.lost:
             self._free_place()
-            raise OriginReset("the origin closed the connection at once", code="origin-reset")
+            raise unsent()
         connection.counted = True
         return connection
 

@@ -36,6 +36,13 @@ JOIN_BYTES = 16 * 1024
 EMPTY = EmptyBody()
 
 
+def unsent() -> OriginReset:
+    """The connection was gone before anything was sent on it."""
+    error = OriginReset("the origin closed the connection before the request", code="origin-reset")
+    error.before_bytes = True
+    return error
+
+
 class Keeper(Protocol):
     """Who owns connections between exchanges: the pool."""
 
@@ -213,7 +220,7 @@ class OriginConnection(Wire):
         self._sent = body.length == 0
         self._decoder.begin(request.method)
         if self.lost or self.transport.is_closing():
-            raise OriginReset("the connection was closed before the request", code="origin-reset")
+            raise unsent()
         self.transport.write(head)
         self._reading_head = True
         if self._sent:

@@ -221,6 +221,21 @@ async def test_drain_has_a_hard_limit() -> None:
         assert await client.gone()
 
 
+async def test_drain_waits_no_longer_than_told_for_a_handler_whose_client_has_gone() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await asyncio.Event().wait()
+
+    async with listening(handler) as listener:
+        async with await RawClient.connect(listener.port) as client:
+            await client.send(GET)
+            while not listener.counters.requests:  # noqa: ASYNC110 - the listener tells nobody
+                await asyncio.sleep(0.001)
+            client.writer.transport.abort()
+        for connection in listener._shared.connections:
+            connection.transport.abort()
+        assert await listener.drain(0.1) is False
+
+
 async def test_drain_of_nothing() -> None:
     async with listening(answer) as listener:
         assert await listener.drain(1) is True
