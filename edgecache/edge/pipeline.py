@@ -114,6 +114,10 @@ class Pipeline:
             case forwarding.FinalRecipient(response, body):
                 await self._answer_as_origin(visit, response, body)
                 return
+        if forwarding.tunnel_offered(request, self._hop) is not None:
+            # Nothing stored can answer an offer to switch protocols, and nobody can share the connection it becomes.
+            await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
+            return
         now = exchange.received_at
         for _ in range(MAX_ROUNDS):
             found = self.shelf.find(visit.primary, request, now)
