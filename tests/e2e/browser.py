@@ -87,16 +87,18 @@ class Tab:
         """Wait, looking again at every change of the document, until a script's value is true; that value."""
         return await self.run(
             "new Promise((done) => {"
-            f"  const look = () => {{ const value = ({condition}); if (value) {{ watch.disconnect(); done(value); }} }};"
+            f"  const ask = () => ({condition});"
+            "  const look = () => { const value = ask(); if (value) { watch.disconnect(); done(value); } };"
             "  const watch = new MutationObserver(look);"
             "  watch.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});"
             "  look();"
             "})"
         )
 
-    async def screenshot(self, path: Path) -> None:
+    async def screenshot(self) -> bytes:
+        """The window as PNG: what `assert` shows nobody, for whoever looks into a failure."""
         result = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(result["data"]))
+        return base64.b64decode(result["data"])
 
 
 @contextlib.asynccontextmanager
