@@ -75,13 +75,12 @@ class Tally:
 class Shop:
     """The origin's handlers."""
 
-    def __init__(
-        self, edge: Edge, site_url: str, *, now: Callable[[], float] = wall_clock, slow_s: float = SLOW_S
-    ) -> None:
+    def __init__(self, edge: Edge, *, now: Callable[[], float] = wall_clock, slow_s: float = SLOW_S) -> None:
         self.catalogue = Catalogue()
         self.tally = Tally(now)
+        self.site_url = "http://127.0.0.1:8080"
+        """How people reach the shop: for the command lines it shows."""
         self._edge = edge
-        self._site_url = site_url
         self._now = now
         self._slow_s = slow_s
         self._closing = False
@@ -115,8 +114,10 @@ class Shop:
     @web.middleware
     async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/demo/"):
-            self.tally.own += 1
-            return await handler(request)
+            try:
+                return await handler(request)
+            finally:
+                self.tally.own += 1  # the edge counts a request when it has ended
         self.tally.seen += 1
         try:
             response = await handler(request)
@@ -157,11 +158,11 @@ class Shop:
 
     async def _slow(self, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(self._slow_s)
-        return _reply(request, pages.slow(self._now(), self._site_url))
+        return _reply(request, pages.slow(self._now(), self.site_url))
 
     async def _hello(self, request: web.Request) -> web.StreamResponse:
         language = pages.choose_language(request.headers.get("Accept-Language", ""))
-        return _reply(request, pages.hello(language, self._now(), self._site_url))
+        return _reply(request, pages.hello(language, self._now(), self.site_url))
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
         page = pages.asset(request.match_info["name"])

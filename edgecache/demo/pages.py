@@ -164,13 +164,17 @@ def asset_page(body: bytes, content_type: str, *, keys: str = "assets") -> Page:
 
 
 @cache
+def _assets() -> Mapping[str, Page]:
+    return {
+        path.name: asset_page(path.read_bytes(), kind)
+        for path in (SITE / "assets").iterdir()
+        if (kind := ASSETS.get(path.suffix)) is not None
+    }
+
+
 def asset(name: str) -> Page | None:
     """A file of site/assets by its name, or None."""
-    path = SITE / "assets" / name
-    kind = ASSETS.get(path.suffix)
-    if kind is None or path.parent != SITE / "assets" or not path.is_file():
-        return None
-    return asset_page(path.read_bytes(), kind)
+    return _assets().get(name)
 
 
 def choose_language(accept: str) -> str:

@@ -1,0 +1,153 @@
+"""`edgecache demo`: the shop and an edge in front of it, in one process and one event loop, until Ctrl-C."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from edgecache.admin import tokens
+from edgecache.app import Edge, Shared, StartError
+from edgecache.config.model import Config
+from edgecache.config.units import Address
+from edgecache.demo.origin import Shop
+from edgecache.observe import log
+
+LISTEN = Address("127.0.0.1", 8080)
+ADMIN = Address("127.0.0.1", 8081)
+STOP_S = 5.0
+"""How long a page under way may take to end after Ctrl-C; longer than the slow page takes."""
+ASK_S = 5.0
+
+Say = Callable[[str], object]
+
+
+class AdminEdge:
+    """The edge as the shop sees it: through its admin API, as any content management system would."""
+
+    def __init__(self, session: aiohttp.ClientSession, token: str) -> None:
+        self._session = session
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self.url = ""
+
+    async def purge(self, key: str) -> str:
+        try:
+            async with self._session.post(
+                f"{self.url}/v1/purge", json={"keys": [key]}, headers=self._headers
+            ) as answer:
+                said = await answer.json()
+                if answer.status != 200:
+                    return f"purge of {key} refused: {said['error']['message']}"
+        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as error:
+            return f"purge of {key} failed: {error or type(error).__name__}"
+        slowest = max((edge["duration_s"] for edge in said["edges"]), default=0.0)
+        return f"purged {key}: number {said['sequence']}, applied in {slowest * 1000:.2f} ms"
+
+    async def requests(self) -> int | None:
+        try:
+            async with self._session.get(f"{self.url}/v1/stats") as answer:
+                total = (await answer.json())["requests"]["total"]
+        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError):
+            return None
+        return int(total)
+
+
+def run(listen: Address = LISTEN, admin: Address = ADMIN, *, say: Say = print) -> int:
+    """Serve until SIGINT or SIGTERM. Returns the exit code: 0, or 2 where it could not start (and said why)."""
+    log.set_up("warning", "human")
+    try:
+        token = tokens.for_server(None, os.environ, root=os.geteuid() == 0)
+    except tokens.TokenError as error:
+        say(f"edgecache demo: {error}")
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(listen, admin, token, say))
+
+
+async def _run(listen: Address, admin: Address, token: str, say: Say) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    timeout = aiohttp.ClientTimeout(total=ASK_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        behind = AdminEdge(session, token)
+        shop = Shop(behind)
+        runner = web.AppRunner(shop.app(), handle_signals=False, access_log=None, shutdown_timeout=STOP_S)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            origin_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            try:
+                edge = await _edge(listen, admin, origin_url, token)
+            except StartError as error:
+                say(f"edgecache demo: {error}")
+                say("Other ports can be chosen: edgecache demo --listen 127.0.0.1:9080 --admin 127.0.0.1:9081")
+                return 2
+            shop.site_url = _url(Address(listen.host, edge.listeners[0].port))
+            behind.url = _url(edge.admin.address)
+            say(greeting(shop.site_url, origin_url, behind.url))
+            await stop.wait()
+            say("Stopping.")
+            shop.end_feeds()
+            await edge.close(STOP_S)
+        finally:
+            await runner.cleanup()
+    return 0
+
+
+async def _edge(listen: Address, admin: Address, origin_url: str, token: str) -> Edge:
+    """An edge like any other, but for two things that let a person see what it does. Raises `StartError`.
+
+    It shows surrogate keys; and the *reload* button, which makes browsers ask for `max-age=0`, does not send it to the
+    origin (a cache may obey such a wish or not, RFC 9111 §5.2.1).
+    """
+    config = Config.model_validate(
+        {
+            "listen": [str(listen)],
+            "admin": {"address": str(admin)},
+            "memory": {"size": "64MiB"},
+            "sites": [{"origin": origin_url, "expose_surrogate_keys": True}],
+            "cache": {"honour_request_directives": False},
+            "log": {"access": {"format": "off"}},
+        }
+    )
+    edge = Edge(config, Shared(config), token)
+    await edge.start()
+    return edge
+
+
+def _url(address: Address) -> str:
+    """How a browser on this machine reaches it."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared
+    return f"http://{Address(host, address.port)}"
+
+
+def _command() -> str:
+    """How to call edgecache from another terminal."""
+    return "edgecache" if shutil.which("edgecache") else f"{os.path.relpath(sys.executable)} -m edgecache"
+
+
+def greeting(site: str, origin: str, admin: str) -> str:
+    """The first lines: where to point a browser, and what to try next."""
+    command = _command()
+    to = "" if admin == f"http://{ADMIN}" else f" --to {admin}"
+    return f"""\
+edgecache demo: listening on {site}
+
+  Open        {site}/
+  Origin      {origin}/   (the same shop without the edge)
+  Admin API   {admin}/v1/stats
+
+To try in another terminal:
+
+  curl -sI {site}/products/42 | grep -i -e cache-status -e age    # twice: a miss, then a hit
+  {command} explain{to} {site}/products/42
+  {command} purge{to} --key product-42
+  {command} stats{to}
+
+Ctrl-C stops it."""
