@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.admin.fake import TOKEN
 from tests.cli.test_process import edgecache
 
 
@@ -126,19 +127,21 @@ def test_an_edge_from_start_to_end(origin: tuple[str, list[str]], tmp_path: Path
 
 def test_an_address_that_is_taken(origin: tuple[str, list[str]]) -> None:
     taken = origin[0].removeprefix("http://")
-    done = edgecache("serve", "--origin", origin[0], "--listen", taken, "--admin", "127.0.0.1:0")
+    done = edgecache("serve", "--origin", origin[0], "--listen", taken, "--admin", "127.0.0.1:0", EDGECACHE_TOKEN=TOKEN)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert taken in json.loads(line)["message"]
 
 
 def test_an_access_log_that_cannot_be_opened(origin: tuple[str, list[str]]) -> None:
-    done = edgecache("serve", "--origin", origin[0], EDGECACHE_LOG_ACCESS_PATH="/nowhere/access.log")
+    done = edgecache(
+        "serve", "--origin", origin[0], EDGECACHE_LOG_ACCESS_PATH="/nowhere/access.log", EDGECACHE_TOKEN=TOKEN
+    )
     assert done.returncode == 2
     assert "/nowhere/access.log" in done.stderr
 
 
 def test_a_memory_the_arena_cannot_be_built_in(origin: tuple[str, list[str]]) -> None:
-    done = edgecache("serve", "--origin", origin[0], "--memory", "8MiB")
+    done = edgecache("serve", "--origin", origin[0], "--memory", "8MiB", EDGECACHE_TOKEN=TOKEN)
     assert done.returncode == 2
     assert "memory" in done.stderr
