@@ -12,6 +12,7 @@ from typing import assert_never
 
 from edgecache.edge import respond
 from edgecache.edge.fill import Arriving, Confirmed, Failed, Fill, FillOutcome, Overtaken, Stale, Uncacheable
+from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Candidate, Found, Shelf
 from edgecache.edge.visit import Visit
 from edgecache.http.message import Request, Response
@@ -41,13 +42,16 @@ class Collapse:
         to_origin: Callable[[Request], Request],
         from_origin: Callable[[Response], Response],
         send_passed: SendPassed,
+        leases: FillLeases | None = None,
     ) -> None:
+        """`leases`: what the other workers of the node fetch; None where there are none."""
         self.fills: dict[bytes, Fill] = {}
         self._shelf = shelf
         self._clock = clock
         self._to_origin = to_origin
         self._from_origin = from_origin
         self._send_passed = send_passed
+        self._leases = leases
 
     async def fetch(
         self, visit: Visit, found: Found, verdict: Fetch | Revalidate, on_interim: Callable[[Response], None]
@@ -61,9 +65,13 @@ class Collapse:
                 visit.share = visit.share and not isinstance(outcome, Uncacheable)
                 return Then.AGAIN
             return await self._use(visit, found, verdict, fill, outcome, collapsed=True)
+        lease = self._lease(found.fill_key, visit.sequence) if shared else -1
+        if lease == WAIT and self._leases is not None:
+            await self._leases.wait()
+            return Then.AGAIN
         held = verdict.stored if isinstance(verdict, Revalidate) else verdict.completes
         candidate = found.of(held) if held is not None else None
-        fill = self._begin(visit, visit.request, found, verdict, candidate, shared=shared)
+        fill = self._begin(visit, visit.request, found, verdict, candidate, shared=shared, lease=lease)
         try:
             outcome = await _outcome(fill, on_interim)
         except asyncio.CancelledError:
@@ -174,6 +182,7 @@ class Collapse:
         candidate: Candidate | None,
         *,
         shared: bool,
+        lease: int,
     ) -> Fill:
         fill = Fill(
             site=visit.site,
@@ -189,12 +198,27 @@ class Collapse:
             to_origin=self._to_origin,
             from_origin=self._from_origin,
             outcome=asyncio.get_running_loop().create_future(),
+            release=self._releaser(found.fill_key, lease),
         )
         task = spawn(fill.run(), f"fill {visit.key_text}")
         if shared:
             self.fills[fill.key] = fill
             task.add_done_callback(lambda _: self._end(fill))
         return fill
+
+    def _lease(self, key: bytes, sequence: int) -> int:
+        if self._leases is None:
+            return -1
+        return self._leases.acquire(key, fill_seq=self._shelf.store.sequence(), sequence=sequence)
+
+    def _releaser(self, key: bytes, lease: int) -> Callable[[], None]:
+        """Ends the lease: as soon as other workers can find the answer, or know that there will be none for them."""
+
+        def release() -> None:
+            if self._leases is not None:
+                self._leases.release(key, lease)
+
+        return release
 
     def _end(self, fill: Fill) -> None:
         if self.fills.get(fill.key) is fill:
@@ -204,9 +228,12 @@ class Collapse:
         """One conditional request while the stale response is served (RFC 5861 §3)."""
         if found.fill_key in self.fills:
             return
+        lease = self._lease(found.fill_key, visit.sequence)
+        if lease == WAIT:
+            return  # another worker asks already
         request = replace(visit.request, method="GET")
         verdict = rules.revalidation(request, candidate.stored, Reason.STALE, visit.site.policy)
-        fill = self._begin(visit, request, found, verdict, candidate, shared=True)
+        fill = self._begin(visit, request, found, verdict, candidate, shared=True, lease=lease)
         fill.outcome.add_done_callback(_let_go)
 
 

@@ -93,6 +93,8 @@ class Fill:
     to_origin: Callable[[Request], Request]
     from_origin: Callable[[Response], Response]
     outcome: asyncio.Future[FillOutcome]
+    release: Callable[[], None] = lambda: None
+    """Ends the lease that other workers wait for; harmless when repeated."""
     tags: tuple[int, ...] = ()
     """Known with the outcome."""
     interim_listeners: list[Callable[[Response], None]] = field(default_factory=list)
@@ -127,6 +129,8 @@ class Fill:
             _log.exception("fill of %s failed", self.cache_key)
             if not isinstance(error, HttpError):
                 raise
+        finally:
+            self.release()
 
     async def _run(self) -> None:
         stored = self.candidate.stored if self.candidate else None
@@ -219,6 +223,7 @@ class Fill:
         if verdict.drop_stored and self.candidate is not None:
             self.shelf.store.remove(self.candidate.key, self.candidate.entry.generation)
         self.shelf.remember_pass(self.key, now=self.head_at, seconds=verdict.hit_for_pass_s, fill_seq=self.fill_seq)
+        self.release()
         self.outcome.set_result(Uncacheable(response, origin, verdict))
 
     async def _combine(
@@ -280,6 +285,8 @@ class Fill:
         try:
             while data := await origin.body.read():
                 await buffer.append(data)
+                if buffer.overflowed:
+                    self.release()
                 if buffer.abandoned:
                     origin.body.close()
                     break

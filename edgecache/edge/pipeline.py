@@ -13,6 +13,7 @@ from edgecache.edge import forwarding, respond
 from edgecache.edge.bounded import bound_body
 from edgecache.edge.collapse import Collapse, Then
 from edgecache.edge.exchange import Exchange
+from edgecache.edge.leases import FillLeases
 from edgecache.edge.lookup import Found, Shelf
 from edgecache.edge.sites import Sites
 from edgecache.edge.tunnel import tunnel
@@ -56,11 +57,12 @@ class Pipeline:
         purge: Callable[[PurgeOrder], object],
         told: Callable[[Exchange, Story], None],
         cache_name: str = "edgecache",
+        leases: FillLeases | None = None,
         max_request_body: int | None = None,
     ) -> None:
         self.sites = sites
         self.shelf = shelf
-        self.collapse = Collapse(shelf, clock, self._to_origin, self._from_origin, self.send_passed)
+        self.collapse = Collapse(shelf, clock, self._to_origin, self._from_origin, self.send_passed, leases)
         self._clock = clock
         self._hop = hop
         self._purge = purge
