@@ -30,7 +30,7 @@ else
 	@echo
 	@echo "To try in another terminal:"
 	@echo
-	@echo "  curl -sI http://127.0.0.1:8080/ | grep -i cache-status    # twice: what the edge did, and why"
+	@echo "  curl -so /dev/null -D - http://127.0.0.1:8080/ | grep -i cache-status    # twice: what the edge did, and why"
 	@echo "  $(BIN)/edgecache explain http://127.0.0.1:8080/"
 	@echo "  $(BIN)/edgecache purge --all"
 	@echo "  $(BIN)/edgecache stats --watch"

@@ -139,7 +139,7 @@ def slow(now: float, site_url: str) -> Page:
 def hello(language: str, now: float, site_url: str) -> Page:
     _, greeting, sentence, explain = LANGUAGES[language]
     langs = "".join(
-        f"<li>{escape(name)}: <code>curl -sI -H 'Accept-Language: {code}' {escape(site_url)}/hello</code></li>\n"
+        f"<li>{escape(name)}: <code>curl -si -H 'Accept-Language: {code}' {escape(site_url)}/hello</code></li>\n"
         for code, (name, *_) in LANGUAGES.items()
     )
     main = _template("pages/hello.html").substitute(

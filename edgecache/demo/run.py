@@ -128,8 +128,12 @@ def _url(address: Address) -> str:
 
 
 def _command() -> str:
-    """How to call edgecache from another terminal."""
-    return "edgecache" if shutil.which("edgecache") else f"{os.path.relpath(sys.executable)} -m edgecache"
+    """How to call edgecache from another terminal in the same directory."""
+    if shutil.which("edgecache"):
+        return "edgecache"
+    called, tail = (sys.argv[0], "") if sys.argv[0].endswith("/edgecache") else (sys.executable, " -m edgecache")
+    near = os.path.relpath(called)
+    return (called if near.startswith("..") else near) + tail
 
 
 def greeting(site: str, origin: str, admin: str) -> str:
@@ -145,7 +149,7 @@ edgecache demo: listening on {site}
 
 To try in another terminal:
 
-  curl -sI {site}/products/42 | grep -i -e cache-status -e age    # twice: a miss, then a hit
+  curl -so /dev/null -D - {site}/products/42 | grep -i -e ^cache-status -e ^age    # twice: miss, hit
   {command} explain{to} {site}/products/42
   {command} purge{to} --key product-42
   {command} stats{to}

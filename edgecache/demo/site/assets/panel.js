@@ -27,7 +27,14 @@ function parse(value) {
   return status;
 }
 
-const seconds = (n) => (n === 1 ? "1 second" : `${n} seconds`);
+const seconds = (n) => (n < 1 ? "less than a second" : n === 1 ? "1 second" : `${n} seconds`);
+
+// How long the edge may answer by itself: what the origin told it, or everybody.
+function lifetime(headers) {
+  const told = headers.get("cdn-cache-control") ?? headers.get("cache-control") ?? "";
+  const found = /(?:s-maxage|max-age)=(\d+)/.exec(told);
+  return found ? ` for ${seconds(Number(found[1]))}` : "";
+}
 
 function explain(status, headers) {
   const age = Number(headers.get("age") ?? 0);
@@ -46,7 +53,7 @@ function explain(status, headers) {
   if (status.fwd === "vary-miss" && status.stored)
     return ["miss", "MISS", "The edge had this page, but not in your language. The origin made it; now the edge keeps both."];
   if (status.stored)
-    return ["miss", "MISS", `The edge had no copy. The origin made the page, and the edge keeps it for ${seconds(ttl)}. Reload.`];
+    return ["miss", "MISS", `The edge had no copy. The origin made the page, and the edge keeps it${lifetime(headers)}. Reload.`];
   return ["pass", "PASS", "Not for caches: the edge passed your request to the origin and kept nothing."];
 }
 
