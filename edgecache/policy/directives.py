@@ -30,9 +30,6 @@ class Directives:
     def __contains__(self, name: str) -> bool:
         return name in self.arguments
 
-    def __bool__(self) -> bool:
-        return bool(self.arguments)
-
     def says(self, name: str) -> bool:
         """Is there a well-formed `name`, or a forbidding one in any shape? An argument too many changes nothing."""
         arguments = self.arguments.get(name, ())

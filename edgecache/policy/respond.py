@@ -7,7 +7,7 @@ from typing import assert_never
 
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request, Response
-from edgecache.http.stored import StoredFlag, StoredResponse
+from edgecache.http.stored import StoredResponse
 from edgecache.policy import ranges, surrogate
 from edgecache.policy.site import SitePolicy
 from edgecache.policy.validation import storable_fields
@@ -50,7 +50,7 @@ def respond(
     head = stored.response
     match form:
         case Whole():
-            head = _whole(head, stored)
+            pass  # Content-Length is in the record since it was completed
         case NotModified():
             head = Response(304, "Not Modified", _not_modified(head.headers))
         case Ranges(parts=((first, last) as part,), complete=complete):
@@ -87,14 +87,6 @@ def relay(response: Response, request: Request, site: SitePolicy, cache_status: 
 def _as_it_came(stored: StoredResponse, part: tuple[int, int]) -> bool:
     """All of a stored part: then Content-Range is what the origin said it was."""
     return stored.held is not None and (stored.held.first, stored.held.last) == part
-
-
-def _whole(head: Response, stored: StoredResponse) -> Response:
-    """Content-Length where the stored body tells it and the origin did not."""
-    known = "content-length" in head.headers or StoredFlag.HEAD_ONLY in stored.flags or head.status in NO_CONTENT
-    if known or stored.body_size == 0:
-        return head
-    return head.with_headers(head.headers.plus((("Content-Length", str(stored.body_size)),)))
 
 
 def _not_modified(headers: Headers) -> Headers:
