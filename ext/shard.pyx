@@ -471,7 +471,6 @@ cdef bint freshen_locked(ShardView *s, Record *r, uint64_t generation) noexcept 
     r.body_size = o.body_size
     if purged(s.view, r) or front + r.body_size > s.view.max_object:
         return False
-    touch(s, old)
     inline = 0 if o.body else r.body_size
     need = units_for(sizeof(ObjectHeader) + front + inline)
     if not make_room(s, need, old):

@@ -209,7 +209,6 @@ class Model:
             return False
         if self.purges.verdict(int(numbers["fill_seq"]), tags) or front + len(stored.body) > self.max_object:
             return False
-        shard.objects.move_to_end(key)
         need = units(HEADER + front + (0 if stored.own else len(stored.body)))
         if not shard.make_room(need, key):
             return False

@@ -376,3 +376,35 @@ def test_a_purge_is_seen_everywhere_the_moment_it_returns() -> None:
     os.close(ready)
     assert wait(pid) == 0
     assert arena.get(name) is None or arena.sequence() == 3000
+
+
+def test_a_purge_while_a_large_body_is_copied_in() -> None:
+    """Such a copy is made without the lock, and takes long enough for a purge to come and go in the midst of it."""
+    arena = Arena(12 << 20, max_object=1 << 20, shards=1, processes=2)
+    name = key("page")
+    body = bytes(1_000_000)
+    go, begin = os.pipe()
+    ready, done = os.pipe()
+
+    def purger() -> None:
+        os.close(begin)
+        arena.attach(1)
+        while os.read(go, 1):
+            arena.apply_purge(arena.sequence() + 1, [7], soft=False)
+            os.write(done, b"x")
+
+    pid = fork(purger)
+    os.close(go)
+    refused = rounds = 0
+    while refused < 20 and rounds < 500:
+        rounds += 1
+        fill_seq = arena.sequence()
+        os.write(begin, b"x")
+        refused += not arena.put(name, b"", b"", [body], fill_seq=fill_seq, tags=[7], **NUMBERS)
+        assert os.read(ready, 1) == b"x"
+        assert arena.get(name) is None
+        assert arena.stats()["pins"] == 0
+    for end in (begin, ready, done):
+        os.close(end)
+    assert wait(pid) == 0
+    arena.check()
