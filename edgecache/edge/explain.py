@@ -12,7 +12,20 @@ from edgecache.http.cachekey import cache_key
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request
 from edgecache.policy import cache_status, rules, surrogate
-from edgecache.policy.verdicts import Fetch, Pass, Reject, RequestVerdict, Revalidate, Serve
+from edgecache.policy.verdicts import (
+    Fetch,
+    Form,
+    NotModified,
+    Pass,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Ranges,
+    Reject,
+    RequestVerdict,
+    Revalidate,
+    Serve,
+    Whole,
+)
 
 
 class Explainer:
@@ -63,6 +76,15 @@ class Explainer:
         )
 
 
+_FORMS: dict[type[Form], str] = {
+    Whole: "",
+    NotModified: " with 304 Not Modified",
+    PreconditionFailed: " with 412 Precondition Failed",
+    Ranges: " with the ranges asked for",
+    RangeNotSatisfiable: " with 416 Range Not Satisfiable",
+}
+
+
 def _words(verdict: RequestVerdict, site: Site, now: float, key: str) -> tuple[str, str, str]:
     policy = site.policy
     match verdict:
@@ -71,7 +93,7 @@ def _words(verdict: RequestVerdict, site: Site, now: float, key: str) -> tuple[s
             left = stored.fresh_until - now
             state = f"fresh for another {left:.0f} s" if left >= 0 else f"stale for {-left:.0f} s"
             also = "; one request revalidates it in the background" if revalidate else ""
-            return "serve", f"answered from the cache as {type(form).__name__}, {state}{also}", status
+            return "serve", f"answered from the cache{_FORMS[type(form)]}, {state}{also}", status
         case Revalidate(stored, _, reason):
             status = cache_status.member(policy, reason=reason, key=key)
             return "revalidate", "the origin is asked whether what is stored is still good", status
@@ -94,7 +116,7 @@ def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> Expla
         status=stored.response.status,
         age_s=max(0.0, now - stored.born_at),
         fresh_for_s=stored.fresh_until - now,
-        stale_for_s=stored.stale_until - now,
+        stale_for_s=stored.stale_until - max(now, stored.fresh_until),
         body_bytes=stored.body_size,
         tier="memory",
         flags=tuple(flag.name.lower() for flag in stored.flags if flag.name) + ("soft_purged",) * stored.soft_purged,
