@@ -5,6 +5,7 @@
 #   make test                      the whole test suite         (ARGS="tests/http -x" for part of it)
 #   make lint                      ruff and mypy
 #   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
+#   make conformance               the public HTTP cache tests, against a fresh edge (ARGS="--only ID")
 #   make docs                      rewrite the pages made from the code
 #   make clean                     remove everything that was made
 
@@ -17,7 +18,7 @@ ARGS   ?=
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
-.PHONY: run test lint bench docs clean prerequisites
+.PHONY: run test lint bench conformance docs clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.built
@@ -50,6 +51,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m loadtests.bench $(ARGS)
+
+conformance: $(VENV)/.dev
+	$(BIN)/python -m tests.conformance.suite $(ARGS)
 
 docs: $(VENV)/.built
 	$(BIN)/python -m edgecache.config.reference docs/configuration.md
