@@ -1,7 +1,8 @@
 """HTTP-date (RFC 9110 §5.6.7): the three formats a recipient must read, and the one a sender must write.
 
-Strict: what does not match one of the three grammars, or names a day that does not exist, is None. The name of the
-weekday has to be one, but is not compared with the date. No clock: reading a two-digit year takes `now`.
+Strict: what does not match one of the three grammars, or names a day that does not exist, is None, and so is a zone
+other than GMT. Only case does not matter: a cache should not mind it (RFC 9111 §4.2). The name of the weekday has to
+be one, but is not compared with the date. No clock: reading a two-digit year takes `now`.
 """
 
 import re
@@ -11,19 +12,22 @@ from functools import lru_cache
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH_NUMBER = {name: number for number, name in enumerate(_MONTHS, 1)}
+_MONTH_NUMBER = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
 
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = "(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
-_FORMATS = (
-    # IMF-fixdate, the preferred one
-    re.compile(rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
-    # rfc850-date, with two digits of year
-    re.compile(rf"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<short_year>[0-9]{{2}}) {_TIME} GMT"),
-    # asctime-date
-    re.compile(rf"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+_FORMATS = tuple(
+    re.compile(pattern, re.IGNORECASE | re.ASCII)
+    for pattern in (
+        # IMF-fixdate, the preferred one
+        rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT",
+        # rfc850-date, with two digits of year
+        rf"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<short_year>[0-9]{{2}}) {_TIME} GMT",
+        # asctime-date
+        rf"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})",
+    )
 )
 _FAR_FUTURE_YEARS = 50  # RFC 9110 §5.6.7: further ahead than this, a two-digit year means the past
 
@@ -52,7 +56,7 @@ def _timestamp(parts: dict[str, str], now: float) -> int | None:
 
 
 def _moment(year: int, parts: dict[str, str]) -> int | None:
-    month, day = _MONTH_NUMBER[parts["month"]], int(parts["day"])
+    month, day = _MONTH_NUMBER[parts["month"].lower()], int(parts["day"])
     if year == 0 or not 1 <= day <= _month_length(year, month):
         return None
     return timegm((year, month, day, int(parts["hour"]), int(parts["minute"]), int(parts["second"])))

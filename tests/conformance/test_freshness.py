@@ -83,6 +83,7 @@ def test_directives_in_several_lines() -> None:
         pytest.param({"Expires": "Friday, 15-Jan-27 08:01:00 GMT"}, 60, id="rfc850"),
         pytest.param({"Expires": "Fri Jan 15 08:01:00 2027"}, 60, id="asctime"),
         pytest.param({"Expires": "Fri, 15 Jan 2027 08:01:00 UTC"}, 0, id="another-zone"),
+        pytest.param({"Expires": "FRI, 15 JAN 2027 08:01:00 gmt"}, 60, id="case does not matter (§4.2)"),
     ],
 )
 def test_expires(fields: object, seconds: int) -> None:
