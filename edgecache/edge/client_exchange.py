@@ -241,7 +241,6 @@ class ClientExchange:
         if self._framing == Framing.CHUNKED:
             tail = encode_last_chunk(trailers.lines if trailers is not None else ())
             self._connection.send(tail)
-        self._connection.flush()
         self._state = _State.FINISHED
 
     def abort(self) -> None:

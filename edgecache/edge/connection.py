@@ -191,7 +191,11 @@ class ClientConnection(Wire):
 
     # --- output ---
     def send(self, data: bytes) -> None:
-        """Send soon: what one step of the handler sends leaves in one system call, at the latest when it waits."""
+        """Send soon: what one step of the handler sends leaves in one system call, when the loop comes round.
+
+        By then the other connections' steps have run, so answers leave in a row: the first wakes whoever reads at the
+        other end, and the rest find them awake.
+        """
         self._out.append(data)
         self._out_size += len(data)
         if self._out_size >= FLUSH_BYTES:

@@ -221,15 +221,21 @@ class OriginConnection(Wire):
         self._decoder.begin(request.method)
         if self.lost or self.transport.is_closing():
             raise unsent()
-        self.transport.write(head)
         self._reading_head = True
         if self._sent:
+            # When the loop comes round: requests then leave in a row, and only the first has to wake the origin.
+            self.loop.call_soon(self._write_head, head)
             self._limit_reading(self._timeouts.first_byte_s)
         else:
+            self.transport.write(head)
             self._read_limit = self.deadline = NEVER
             expects = (request.headers.get("expect") or "").lower() == "100-continue"
             self._go_ahead = self.loop.create_future() if expects else None
             self._sender = spawn(self._send(body, self._go_ahead), "origin-request-body")
+
+    def _write_head(self, head: bytes) -> None:
+        if not (self.lost or self.transport.is_closing()):
+            self.transport.write(head)
 
     def _final(self, head: ResponseHead, response: Response) -> "ClientResponse":
         self._reading_head = False
