@@ -84,7 +84,7 @@ class History:
 
     async def change_and_purge(self) -> None:
         path = self.random.choice(PATHS)
-        everything = {page: PATHS for page in ("all", "key", "host", "site")}
+        everything = dict.fromkeys(("all", "key", "host", "site"), PATHS)
         kind = self.random.choice(("url", "own-key", "prefix", *everything))
         covered = {"url": (path,), "own-key": (path,), "prefix": tuple(p for p in PATHS if p[:3] == path[:3])}
         paths = covered.get(kind, PATHS)
