@@ -23,6 +23,7 @@ from edgecache.admin.node import Explanation
 from edgecache.admin.server import AdminServer
 from edgecache.config.model import AccessLogConfig, Config, LimitsConfig, OriginConfig, SiteConfig
 from edgecache.config.site import site_policy
+from edgecache.edge.buffer import Budget
 from edgecache.edge.connection import ClientLimits
 from edgecache.edge.explain import Explainer
 from edgecache.edge.forwarding import Hop
@@ -131,6 +132,7 @@ class Edge:
             told=Teller(sinks, wall_clock, hop.client_ip),
             cache_name=config.cache.cache_status_name,
             max_request_body=config.limits.request_body_bytes,
+            budget=Budget(config.memory.fills_bytes),
         )
         self._explainer = Explainer(self.sites, self.pipeline.shelf, self.pipeline.collapse, wall_clock)
         lane = self._lane(hop)

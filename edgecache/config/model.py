@@ -198,6 +198,14 @@ class MemoryConfig(Section):
         MIB, ge=KIB, le=GIB, description="Responses with a larger body are not kept in memory."
     )
 
+    fills_bytes: Size = Field(
+        64 * MIB,
+        ge=MIB,
+        le=64 * GIB,
+        description="What the responses on their way into memory may hold beside it, in each worker. Where that is "
+        "spent, responses go to their clients at the clients' pace and are not stored.",
+    )
+
     @model_validator(mode="after")
     def _room(self) -> Self:
         if self.size_bytes < 8 * self.max_object_bytes:

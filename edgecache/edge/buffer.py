@@ -17,10 +17,29 @@ PIECE = 256 * 1024
 """Octets a reader gets at most at once."""
 
 
+class Budget:
+    """What all the fills of a worker together may hold in memory, octets.
+
+    Each fill is bounded by the largest object, but there may be any number of them. Where the budget is spent a body
+    is not gathered any more: it goes to its clients at their pace, and is not stored.
+    """
+
+    def __init__(self, octets: int) -> None:
+        self.octets = octets
+        self.used = 0
+
+    @property
+    def spent(self) -> bool:
+        return self.used > self.octets
+
+
 class FillBuffer:
     """Written by one fill, read by any number of readers from the first octet on."""
 
-    def __init__(self, *, limit: int, length: int | None, spool_limit: int = 1 << 30) -> None:
+    def __init__(
+        self, *, limit: int, length: int | None, budget: Budget | None = None, spool_limit: int = 1 << 30
+    ) -> None:
+        self._budget = budget or Budget(limit)
         self.length = length
         self.limit = limit
         self.size = 0
@@ -48,8 +67,11 @@ class FillBuffer:
         else:
             self.chunks.append(data)
             self.size += len(data)
-        if not self.overflowed and self.size > self.limit:
+            self._budget.used += len(data)
+        if not self.overflowed and (self.size > self.limit or self._budget.spent):
             self.overflowed = True
+            if self.size <= self.limit:
+                self.limit = min(self.limit, PIECE)
             if len(self._readers) > 1:
                 await self._start_spool()
         self._wake()
@@ -71,11 +93,21 @@ class FillBuffer:
         self.error = error
         self._wake()
 
-    def discard(self) -> None:
-        """The body is stored or given up: release what no reader needs."""
-        if self._spool is not None and not self._readers:
+    def __del__(self) -> None:
+        self._budget.used -= sum(map(len, self.chunks))
+        self._close_spool()
+
+    def _close_spool(self) -> None:
+        if self._spool is not None:
             os.close(self._spool)
             self._spool = None
+
+    def _forget(self, count: int) -> None:
+        """Drop the first chunks."""
+        size = sum(map(len, self.chunks[:count]))
+        del self.chunks[:count]
+        self._base += size
+        self._budget.used -= size
 
     @property
     def abandoned(self) -> bool:
@@ -95,7 +127,9 @@ class FillBuffer:
         descriptor, name = await asyncio.to_thread(tempfile.mkstemp, prefix="edgecache-fill-")
         await asyncio.to_thread(os.unlink, name)
         self._spool = descriptor
-        chunks, self.chunks, self.size = self.chunks, [], self._base
+        chunks, base = list(self.chunks), self._base
+        self._forget(len(chunks))
+        self.size = base
         for chunk in chunks:
             await self._to_spool(chunk)
 
@@ -119,15 +153,20 @@ class FillBuffer:
     def leave(self, reader: "FillReader") -> None:
         self._readers.discard(reader)
         self.moved()
-        if self.done or self.error:
-            self.discard()
+        if (self.done or self.error) and not self._readers:
+            self._close_spool()  # once it has overflowed nobody joins any more
 
     def moved(self) -> None:
         """A reader has gone on or left: let go of what a lone reader has read, and let the fill go on."""
         if self.overflowed and self._spool is None:
             slowest = min((reader.at for reader in self._readers), default=self.size)
-            while self.chunks and self._base + len(self.chunks[0]) <= slowest:
-                self._base += len(self.chunks.pop(0))
+            end, count = self._base, 0
+            for chunk in self.chunks:
+                end += len(chunk)
+                if end > slowest:
+                    break
+                count += 1
+            self._forget(count)
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

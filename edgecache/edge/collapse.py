@@ -11,6 +11,7 @@ from enum import Enum
 from typing import assert_never
 
 from edgecache.edge import respond
+from edgecache.edge.buffer import Budget
 from edgecache.edge.fill import Arriving, Confirmed, Failed, Fill, FillOutcome, Overtaken, Stale, Uncacheable
 from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Candidate, Found, Shelf
@@ -43,6 +44,7 @@ class Collapse:
         from_origin: Callable[[Response], Response],
         send_passed: SendPassed,
         leases: FillLeases | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """`leases`: what the other workers of the node fetch; None where there are none."""
         self.fills: dict[bytes, Fill] = {}
@@ -52,6 +54,7 @@ class Collapse:
         self._from_origin = from_origin
         self._send_passed = send_passed
         self._leases = leases
+        self._budget = budget
 
     async def fetch(
         self, visit: Visit, found: Found, verdict: Fetch | Revalidate, on_interim: Callable[[Response], None]
@@ -199,6 +202,7 @@ class Collapse:
             from_origin=self._from_origin,
             outcome=asyncio.get_running_loop().create_future(),
             release=self._releaser(found.fill_key, lease),
+            budget=self._budget,
         )
         task = spawn(fill.run(), f"fill {visit.key_text}")
         if shared:
@@ -256,10 +260,12 @@ async def _outcome(fill: Fill, on_interim: Callable[[Response], None]) -> FillOu
     if fill.outcome.done():
         return fill.outcome.result()
     fill.interim_listeners.append(on_interim)
+    fill.waiting += 1
     try:
         return await asyncio.shield(fill.outcome)
     finally:
         fill.interim_listeners.remove(on_interim)
+        fill.came()
 
 
 def _let_go(outcome: asyncio.Future[FillOutcome]) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edgecache.edge.buffer import FillBuffer
+from edgecache.edge.buffer import Budget, FillBuffer
 from edgecache.edge.lookup import Candidate, Shelf
 from edgecache.edge.sites import Site
 from edgecache.http.errors import HttpError, OriginError, OriginReset
@@ -101,6 +101,10 @@ class Fill:
     started_at: float = 0.0
     head_at: float = 0.0
     stored: bool = False
+    budget: Budget | None = None
+    waiting: int = 0
+    """Requests that wait for the outcome."""
+    all_here: asyncio.Future[None] | None = None
 
     def joinable(self, request: Request, sequence: int) -> bool:
         """May a request that arrived when `sequence` was the newest purge share this fill's outcome?
@@ -171,6 +175,19 @@ class Fill:
                     self._uncacheable(verdict, response, origin)
                     return
         self._fail(OriginError("origin answers 304 to an unconditional request", code="bad-304"), 304)
+
+    async def _everybody_here(self) -> None:
+        """Return when all who waited for the outcome have had their turn: a reader must be there from the first
+        octet, since a body that turns out too large is not kept for those who come later."""
+        while self.waiting:
+            self.all_here = asyncio.get_running_loop().create_future()
+            await self.all_here
+
+    def came(self) -> None:
+        """One of those who waited takes its turn now, in this step of the loop."""
+        self.waiting -= 1
+        if not self.waiting and self.all_here is not None and not self.all_here.done():
+            self.all_here.set_result(None)
 
     def _interim(self, response: Response) -> None:
         for tell in self.interim_listeners:
@@ -280,8 +297,9 @@ class Fill:
             origin.body.close()
             return
         keys = self.shelf.places(self.primary, fresh, self.request, self.head_at, self.fill_seq)
-        buffer = FillBuffer(limit=limit - head_size, length=length)
+        buffer = FillBuffer(limit=limit - head_size, length=length, budget=self.budget)
         self.outcome.set_result(Arriving(fresh, buffer, response))
+        await self._everybody_here()
         try:
             while data := await origin.body.read():
                 await buffer.append(data)

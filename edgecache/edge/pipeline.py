@@ -11,6 +11,7 @@ from typing import assert_never
 
 from edgecache.edge import forwarding, respond
 from edgecache.edge.bounded import bound_body
+from edgecache.edge.buffer import Budget
 from edgecache.edge.collapse import Collapse, Then
 from edgecache.edge.exchange import Exchange
 from edgecache.edge.leases import FillLeases
@@ -58,11 +59,12 @@ class Pipeline:
         told: Callable[[Exchange, Story], None],
         cache_name: str = "edgecache",
         leases: FillLeases | None = None,
+        budget: Budget | None = None,
         max_request_body: int | None = None,
     ) -> None:
         self.sites = sites
         self.shelf = shelf
-        self.collapse = Collapse(shelf, clock, self._to_origin, self._from_origin, self.send_passed, leases)
+        self.collapse = Collapse(shelf, clock, self._to_origin, self._from_origin, self.send_passed, leases, budget)
         self._clock = clock
         self._hop = hop
         self._purge = purge

@@ -1,12 +1,13 @@
 """A body that arrives once and is read by many: order, bounds, back-pressure, spooling, cuts."""
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecache.edge.buffer import FillBuffer, FillReader
+from edgecache.edge.buffer import Budget, FillBuffer, FillReader
 from edgecache.http.errors import OriginReset
 from edgecache.http.headers import Headers
 
@@ -30,7 +31,9 @@ def test_every_reader_gets_every_octet_in_order(chunks, plans, limit):
     """Readers that join at any time before the overflow, each reading now and then, whatever the limit."""
 
     async def story():
-        buffer = FillBuffer(limit=limit, length=None)
+        budget = Budget(10**6)
+        buffer = FillBuffer(limit=limit, length=None, budget=budget)
+        reader = go = None
         readers: list[tuple[FillReader, bytearray, int]] = []
         readings = []
         for i, chunk in enumerate(chunks):
@@ -47,12 +50,15 @@ def test_every_reader_gets_every_octet_in_order(chunks, plans, limit):
 
                     readings.append(asyncio.ensure_future(go()))
             await buffer.append(chunk)
+        if not buffer.overflowed:
+            assert b"".join(buffer.chunks) == b"".join(chunks)
         buffer.finish(None)
         await asyncio.gather(*readings)
         for _, got, _ in readers:
             assert bytes(got) == b"".join(chunks)
-        if not buffer.overflowed:
-            assert b"".join(buffer.chunks) == b"".join(chunks)
+        del buffer, reader, readers, readings, go
+        gc.collect()
+        assert budget.used == 0
 
     asyncio.run(story())
 
@@ -175,3 +181,30 @@ async def test_the_spool_file_is_closed_when_the_last_reader_has_gone(monkeypatc
     buffer.finish(None)
     assert await read_all(b) == b"x" * 20
     assert len(closed) == 1
+
+
+async def test_a_spent_budget_stops_the_gathering():
+    """Many fills together: what the budget does not cover goes to its reader at the reader's pace, and is not kept."""
+    budget = Budget(1000)
+    first = FillBuffer(limit=5000, length=None, budget=budget)
+    await first.append(b"x" * 900)
+    second = FillBuffer(limit=10**6, length=None, budget=budget)
+    reader = second.reader()
+    filling = asyncio.ensure_future(_fill(second, [b"y" * 100_000] * 20))
+    got = 0
+    while data := await reader.read():
+        got += len(data)
+        assert budget.used <= 900 + 3 * 256 * 1024
+    await filling
+    assert got == 20 * 100_000
+    assert second.overflowed
+    assert not first.overflowed
+    del first, second, reader, filling
+    gc.collect()
+    assert budget.used == 0
+
+
+async def _fill(buffer: FillBuffer, pieces_: list[bytes]) -> None:
+    for piece in pieces_:
+        await buffer.append(piece)
+    buffer.finish(None)

@@ -186,3 +186,26 @@ async def test_a_hard_purge_while_the_origin_fails_takes_the_stale_answer_away()
 
 def _fields(order: PurgeOrder) -> dict[str, object]:
     return {name: getattr(order, name) for name in PurgeOrder.__slots__}
+
+
+async def test_a_body_that_outgrows_the_cache_at_once_reaches_everybody_whole():
+    """More than the largest object is there before anybody had a turn to read: nobody may miss its beginning."""
+    async with world(memory={"size": "16MiB", "max_object": "4KiB"}) as w:
+        gate = asyncio.Event()
+        body = bytes(range(256)) * 400
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            await gate.wait()
+            response = web.StreamResponse(headers={"Cache-Control": "max-age=60"})
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            await response.write(body)
+            return response
+
+        w.answer = answer
+        asking = [asyncio.ensure_future(w.get("/a")) for _ in range(20)]
+        await until(lambda: readers(w) == 20 and len(w.asked) == 1)
+        gate.set()
+        for got in await asyncio.gather(*asking):
+            assert got.body == body
+        assert len(w.asked) == 1
