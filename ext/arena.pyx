@@ -13,7 +13,7 @@ from edgecache._native.guard cimport pin_drop, pin_take, shard_lock, shard_unloc
 from edgecache._native.layout cimport BUCKET_SPAN, UNIT, Bucket, ObjectHeader, Root, Shard, ShardView, View, shard_of
 from edgecache._native.layout cimport object_at
 from edgecache._native.mapping cimport mapping_create, view_close, view_open
-from edgecache._native.purgetable cimport purges_apply, purges_raise, purges_verdict
+from edgecache._native.purgetable cimport purges_append, purges_apply, purges_raise, purges_verdict
 from edgecache._native.shard cimport (
     Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid, touch,
 )
@@ -410,6 +410,10 @@ cdef class Arena:
 
     def raise_floor(self, uint64_t sequence, *, bint soft):
         purges_raise(self.view.purges, sequence, soft)
+
+    def append_purge(self, tags, *, bint soft, bint everything=False):
+        cdef _Tags hashes = _Tags(tags)
+        return purges_append(self.view.purges, hashes.items, hashes.count, soft, everything)
 
     def purged(self, uint64_t fill_seq, tags):
         cdef _Tags hashes = _Tags(tags)

@@ -153,8 +153,14 @@ cdef void note(PurgeTable *t, uint64_t tag, uint64_t sequence, bint soft) noexce
 
 
 cdef void purges_apply(PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft) noexcept nogil:
-    cdef size_t i
     purges_lock(t)
+    spread(t, sequence, tags, count, soft)
+    pthread_mutex_unlock(&t.mutex)
+
+
+cdef void spread(PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft) noexcept nogil:
+    """Note a purge under each of its tags. The mutex is held."""
+    cdef size_t i
     if sequence > t.pending:
         t.pending = sequence
     for i in range(count):
@@ -163,11 +169,32 @@ cdef void purges_apply(PurgeTable *t, uint64_t sequence, const uint64_t *tags, s
     if sequence > t.sequence:
         store(&t.sequence, sequence)
     store(&t.epoch, t.epoch + 1)
-    pthread_mutex_unlock(&t.mutex)
 
 
 cdef void purges_raise(PurgeTable *t, uint64_t sequence, bint soft) noexcept nogil:
     purges_lock(t)
+    lift(t, sequence, soft)
+    pthread_mutex_unlock(&t.mutex)
+
+
+cdef uint64_t purges_append(PurgeTable *t, const uint64_t *tags, size_t count, bint soft, bint floor) noexcept nogil:
+    """Allot the next number and apply the purge under it, in one section: no other purge comes between.
+
+    A number that a dead process had begun with is not given out again.
+    """
+    cdef uint64_t sequence
+    purges_lock(t)
+    sequence = (t.pending if t.pending > t.sequence else t.sequence) + 1
+    if floor:
+        lift(t, sequence, soft)
+    else:
+        spread(t, sequence, tags, count, soft)
+    pthread_mutex_unlock(&t.mutex)
+    return sequence
+
+
+cdef void lift(PurgeTable *t, uint64_t sequence, bint soft) noexcept nogil:
+    """Raise a floor. The mutex is held."""
     if sequence > t.pending:
         t.pending = sequence
     if soft:
@@ -179,7 +206,6 @@ cdef void purges_raise(PurgeTable *t, uint64_t sequence, bint soft) noexcept nog
     if sequence > t.sequence:
         store(&t.sequence, sequence)
     store(&t.epoch, t.epoch + 1)
-    pthread_mutex_unlock(&t.mutex)
 
 
 cdef int scan(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count) noexcept nogil:

@@ -143,6 +143,10 @@ class Arena:
         """Everything filled before `sequence` (`fill_seq < sequence`) is purged: purge-all, and after a gap in the log.
         `sequence` counts as applied."""
 
+    def append_purge(self, tags: Sequence[int], *, soft: bool, everything: bool = False) -> int:
+        """Allot the next number to a purge of these tags (or of everything) and apply it, in one step whatever other
+        processes do meanwhile: for a log that lives in the arena. Returns the number."""
+
     def purged(self, fill_seq: int, tags: Sequence[int]) -> int:
         """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena."""
 

@@ -37,7 +37,7 @@ from edgecache.policy.verdicts import (
     Serve,
     Store,
 )
-from edgecache.purge.message import PurgeOrder
+from edgecache.purge.message import PurgeOrder, PurgeReceipt
 
 _log = logging.getLogger("edgecache.edge")
 
@@ -55,16 +55,26 @@ class Pipeline:
         shelf: Shelf,
         clock: Callable[[], float],
         hop: forwarding.Hop,
-        purge: Callable[[PurgeOrder], object],
+        purge: Callable[[PurgeOrder], PurgeReceipt],
         told: Callable[[Exchange, Story], None],
         cache_name: str = "edgecache",
         leases: FillLeases | None = None,
         budget: Budget | None = None,
         max_request_body: int | None = None,
+        fills_under_way: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.sites = sites
         self.shelf = shelf
-        self.collapse = Collapse(shelf, clock, self._to_origin, self._from_origin, self.send_passed, leases, budget)
+        self.collapse = Collapse(
+            shelf,
+            clock,
+            self._to_origin,
+            self._from_origin,
+            self.send_passed,
+            fills_under_way,
+            leases,
+            budget,
+        )
         self._clock = clock
         self._hop = hop
         self._purge = purge
@@ -230,9 +240,10 @@ class Pipeline:
         if isinstance(judged, Store):
             tags = self.shelf.tags(judged.stored, site=visit.site, cache_key=visit.key_text)
             covered = store.purged(fill_seq, tags)
-        self._purge(PurgeOrder(urls=tuple(urls), source=f"{visit.request.method} request"))
-        after = store.sequence()
-        return after if not covered and after == before + 1 else fill_seq
+        order = PurgeOrder(urls=tuple(urls), source=f"{visit.request.method} request")
+        sequence = self._purge(order).sequence
+        # Numbers are allotted one by one to all processes: the next after `before` means that nobody's came between.
+        return sequence if not covered and sequence == before + 1 else fill_seq
 
     async def send_passed(
         self,

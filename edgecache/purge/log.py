@@ -1,5 +1,6 @@
 """The purge log of a node on its own: numbers each order, applies it to the arena, and keeps the last ones to show.
 
+Any process of the node may append: the arena allots the numbers, and a number is allotted and applied in one step.
 The log lives as long as what it guards: the memory tier, which a restart empties too.
 """
 
@@ -32,6 +33,7 @@ class LocalLog:
         self._cache_keys = cache_keys
         self._clock = clock
         self.recent: deque[PurgeMessage] = deque(maxlen=_KEPT)
+        """The last ones of this process, oldest first."""
 
     def append(self, order: PurgeOrder) -> PurgeReceipt:
         """Number and apply one order, whole or not at all. Raises `PurgeError`."""
@@ -39,11 +41,6 @@ class LocalLog:
         tags = order_tags(order, sites=self._sites(), cache_keys=self._cache_keys)
         floor = order.everything and order.site is None
         soft = order.kind is PurgeKind.SOFT
-        sequence = self._arena.sequence() + 1
-        message = PurgeMessage(sequence, self._clock(), order.kind, tags, floor, order.source)
-        if floor:
-            self._arena.raise_floor(sequence, soft=soft)
-        else:
-            self._arena.apply_purge(sequence, tags, soft=soft)
-        self.recent.append(message)
+        sequence = self._arena.append_purge(tags, soft=soft, everything=floor)
+        self.recent.append(PurgeMessage(sequence, self._clock(), order.kind, tags, floor, order.source))
         return PurgeReceipt(sequence, (EdgeReceipt(self._edge, True, time.perf_counter() - begun),))
