@@ -1,32 +1,34 @@
 """The composition root: the one place that builds objects and wires them together.
 
-`Shared` is made before anything else (and, with several processes, before any fork); an `Edge` is what one process
-serves with; `serve` runs one until it is told to stop.
+`Shared` is made before anything else and, with several processes, before any fork. A `Worker` is what serves clients,
+a `Control` what serves the operator; they meet in the arena only, so that they may stand in different processes. `Edge`
+is both in one.
 """
 
 import asyncio
 import ipaddress
 import logging
-import os
 import secrets
-import signal
-from collections.abc import Awaitable, Callable, Iterable
-
-import uvloop
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import ClassVar
 
 from edgecache import __version__
 from edgecache._native.arena import Arena
 from edgecache._native.fastlane import Lane, LaneSite
 from edgecache._native.http1 import Limits
-from edgecache.admin import tokens
+from edgecache._native.inflight import Leases
 from edgecache.admin.node import Explanation
 from edgecache.admin.server import AdminServer
 from edgecache.config.model import AccessLogConfig, Config, LimitsConfig, OriginConfig, SiteConfig
 from edgecache.config.site import site_policy
 from edgecache.edge.buffer import Budget
-from edgecache.edge.connection import ClientLimits
+from edgecache.edge.connection import ClientLimits, Counters
+from edgecache.edge.doors import Doors
 from edgecache.edge.explain import Explainer
 from edgecache.edge.forwarding import Hop
+from edgecache.edge.leases import FillLeases, make_bells, ring
 from edgecache.edge.listener import Listener
 from edgecache.edge.lookup import Shelf, only_secondary_key
 from edgecache.edge.pipeline import Pipeline
@@ -36,7 +38,6 @@ from edgecache.http.cachekey import QueryMode
 from edgecache.http.clock import wall_clock
 from edgecache.http.dates import parse_date
 from edgecache.http.headers import Headers
-from edgecache.observe import log
 from edgecache.observe.accesslog import (
     AccessLog,
     Redactor,
@@ -51,11 +52,17 @@ from edgecache.observe.slots import (
     ABORTED,
     BUCKETS,
     BYTES_OUT,
+    MAX_PROCESSES,
     OUTCOMES,
     ArenaCounters,
+    Gauge,
     Layout,
     NodeSlot,
+    ProcessGauges,
     cell,
+    gauge_total,
+    gauges_clear,
+    put,
 )
 from edgecache.origin.api import Timeouts
 from edgecache.origin.client import HttpOrigin
@@ -69,13 +76,8 @@ _log = logging.getLogger("edgecache")
 _MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds"})
 """Figures of the arena that only grow."""
 
-_LISTENER_FIGURES = {
-    "accepted": "Client connections accepted.",
-    "over_limit": "Client connections answered 503, beyond limits.connections.",
-    "malformed": "Requests whose framing could not be trusted.",
-    "timed_out": "Clients cut off for being slow to ask.",
-    "stalled": "Clients cut off for not taking their answer.",
-}
+SPARE_SITES = 8
+"""Sites with figures of their own that a reload may add, beyond those there are at start."""
 
 
 class StartError(Exception):
@@ -83,76 +85,129 @@ class StartError(Exception):
 
 
 class Shared:
-    """What all processes of a node have in common: the arena, and the secret that its keys are hashed with."""
+    """What all processes of a node have in common, made before any of them: the arena, and the secret that its keys are
+    hashed with. Outlives configurations: a reload changes nothing here but the names of sites."""
 
     def __init__(self, config: Config) -> None:
-        self.layout = Layout(tuple(site.title for site in config.sites))
+        self.started_at = wall_clock()
+        self.memory = config.memory
+        self.purge_slots = config.purge.table_slots
+        self.layout = Layout(tuple(site.title for site in config.sites), SPARE_SITES)
         try:
             self.arena = Arena(
                 config.memory.size_bytes,
                 max_object=config.memory.max_object_bytes,
                 purge_slots=config.purge.table_slots,
                 counters=self.layout.slots,
+                processes=MAX_PROCESSES,
             )
         except (ValueError, MemoryError, OSError) as error:
             raise StartError(f"memory: {error}") from error
         self.store = MemoryStore(self.arena)
+        self.counters = ArenaCounters(self.arena)
+        self.bells = make_bells(MAX_PROCESSES)
+
+    def leases(self, process: int) -> FillLeases:
+        """The fetches of all workers, as the process in this slot sees them."""
+        return FillLeases(Leases(self.arena), self.bells, process, wall_clock)
+
+    def bury(self, process: int) -> None:
+        """The process in this slot is no more: give back what it held, and wake who waits for what it fetched."""
+        self.arena.release_slot(process)
+        ring(self.bells, Leases(self.arena).release_process(process))
+        gauges_clear(self.counters, process)
+
+    def adopt(self, config: Config) -> Config:
+        """`config` with what cannot change while the arena lives as it is now; each such key is warned about."""
+        memory, purge = self.memory, config.purge
+        asked = (config.memory.size_bytes, config.memory.max_object_bytes, purge.table_slots)
+        have = (memory.size_bytes, memory.max_object_bytes, self.purge_slots)
+        for key, new, old in zip(("memory.size", "memory.max_object", "purge.table_slots"), asked, have, strict=True):
+            if new != old:
+                _log.warning("%s stays %s: it cannot change to %s while edgecache runs", key, old, new, extra=_RESTART)
+        crowd = self.layout.extend(site.title for site in config.sites)
+        if crowd:
+            _log.warning("no figures of their own for the sites %s until a restart", ", ".join(crowd), extra=_RESTART)
+        kept = {"size_bytes": memory.size_bytes, "max_object_bytes": memory.max_object_bytes}
+        memory = config.memory.model_copy(update=kept)
+        purge = purge.model_copy(update={"table_slots": self.purge_slots})
+        return config.model_copy(update={"memory": memory, "purge": purge})
 
 
-class Edge:
-    """A running edge in one process. Answers the admin API's questions (`admin.node.Node`)."""
+_RESTART = {"remedy": "restart edgecache"}
 
-    def __init__(self, config: Config, shared: Shared, token: str) -> None:
+
+class _ListenerCounters(Counters):
+    """A listener's counters, each change counted in the arena too."""
+
+    _SLOTS: ClassVar[dict[str, NodeSlot]] = {
+        "accepted": NodeSlot.CLIENT_ACCEPTED,
+        "over_limit": NodeSlot.CLIENT_OVER_LIMIT,
+        "malformed": NodeSlot.CLIENT_MALFORMED,
+        "timed_out": NodeSlot.CLIENT_TIMED_OUT,
+        "stalled": NodeSlot.CLIENT_STALLED,
+    }
+
+    def __init__(self, recorder: Recorder) -> None:
+        object.__setattr__(self, "_recorder", recorder)
+        super().__init__()
+
+    def __setattr__(self, name: str, value: int) -> None:
+        slot = self._SLOTS.get(name)
+        if slot is not None and (by := value - getattr(self, name, 0)):
+            self._recorder.count(slot, by)
+        object.__setattr__(self, name, value)
+
+    _recorder: Recorder
+
+
+class Worker:
+    """What serves clients: sites, pipeline, listeners, access log. One per process, or the only one."""
+
+    def __init__(self, config: Config, shared: Shared, *, process: int = 0, workers: int = 1) -> None:
+        """`process`: this process's slot in the arena. `workers`: how many share the work."""
         self.config = config
-        self.name = config.name
-        self._shared = shared
-        self._started_at = wall_clock()
-        self._draining = False
-        store = shared.store
-        counters = ArenaCounters(shared.arena)
-        self._recorder = Recorder(counters, shared.layout)
-        self._access_log = _access_log(config.log.access, self._recorder)
-        self._reader = Reader(counters, shared.layout, (self._figures,))
+        gauges = ProcessGauges(shared.counters, process)
+        recorder = Recorder(shared.counters, shared.layout)
+        self._access_log = _access_log(config.log.access, recorder)
         hop = _hop(config)
-        self.sites = Sites(_site(site, config) for site in config.sites)
-        self._log = LocalLog(
-            shared.arena,
-            edge=config.name,
-            sites=self.sites.names,
-            cache_keys=self.sites.cache_keys,
-            clock=wall_clock,
-        )
-        sinks = (self._recorder.record, *((self._access_log.add,) if self._access_log is not None else ()))
+        self.sites = _sites(config)
+        self.purge_log = _purge_log(config, shared, self.sites)
+        self._leases = shared.leases(process)
+        sinks = (recorder.record, *((self._access_log.add,) if self._access_log is not None else ()))
         self.pipeline = Pipeline(
             sites=self.sites,
-            shelf=Shelf(store),
+            shelf=Shelf(shared.store),
             clock=wall_clock,
             hop=hop,
-            purge=self._log.append,
+            purge=self.purge_log.append,
             told=Teller(sinks, wall_clock, hop.client_ip),
             cache_name=config.cache.cache_status_name,
             max_request_body=config.limits.request_body_bytes,
-            budget=Budget(config.memory.fills_bytes),
+            leases=self._leases,
+            budget=Budget(config.memory.fills_bytes // workers),
+            fills_under_way=partial(gauges.set, Gauge.FILLS),
         )
-        self._explainer = Explainer(self.sites, self.pipeline.shelf, self.pipeline.collapse, wall_clock)
-        lane = self._lane(hop)
+        self._layout = shared.layout
+        lane = self._lane(shared, hop)
         self.listeners = [
             Listener(
                 self.pipeline.handle,
                 limits=_client_limits(config.limits),
                 decoder_limits=_decoder_limits(config.limits),
-                max_connections=config.limits.connections,
+                max_connections=-(-config.limits.connections // workers),
+                counters=_ListenerCounters(recorder),
+                changed=partial(gauges.change, Gauge.CONNECTIONS),
                 lane=lane,
             )
             for _ in config.listen
         ]
-        self.admin = AdminServer(self, config.admin, config.purge, token)
 
-    def _lane(self, hop: Hop) -> Lane:
+    def _lane(self, shared: Shared, hop: Hop) -> Lane:
         limits, access = self.config.limits, self.config.log.access
         lane = Lane(
-            self._shared.arena,
-            self._shared.store.secret,
+            shared.arena,
+            shared.store.secret,
             find_site=self._lane_site,
             secondary_key=only_secondary_key,
             readable_date=lambda text: parse_date(text, wall_clock()) is not None,
@@ -182,13 +237,11 @@ class Edge:
             site.name,
             site.policy.cache_status_name,
             plain_query=query.mode is QueryMode.ALL and not query.sort and not site.policy.no_vary_search,
-            block=self._shared.layout.block(site.name),
+            block=self._layout.block(site.name),
         )
 
-    # --- life ---
-
-    async def start(self) -> None:
-        """Bind everything. Raises `StartError`, with nothing left open."""
+    async def start(self, doors: Sequence[socket.socket] | None = None) -> None:
+        """Accept on these sockets, or bind. Raises `StartError`, with nothing left open."""
         if self._access_log is not None:
             try:
                 self._access_log.start()
@@ -196,19 +249,22 @@ class Edge:
                 raise StartError(
                     f"log.access.path: cannot open {self.config.log.access.path}: {error.strerror}"
                 ) from error
+        self._leases.start()
         try:
-            for listener, listen in zip(self.listeners, self.config.listen, strict=True):
-                await _bind(listener.start((listen.address.host, listen.address.port)), f"listen {listen.address}")
-            await _bind(self.admin.start(), f"admin {self.config.admin.address}")
+            for i, (listener, listen) in enumerate(zip(self.listeners, self.config.listen, strict=True)):
+                door = (listen.address.host, listen.address.port) if doors is None else doors[i]
+                await _bind(listener.start(door), f"listen {listen.address}")
         except StartError:
             await self.close(0.0)
             raise
 
-    async def close(self, drain_s: float) -> bool:
-        """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut."""
-        self._draining = True
-        whole = all(await asyncio.gather(*(listener.drain(drain_s) for listener in self.listeners)))
-        await self.admin.close()
+    async def close(self, drain_s: float, idle_s: float = 0.0) -> bool:
+        """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut.
+
+        `idle_s`: how long connections without a request may stay.
+        """
+        whole = all(await asyncio.gather(*(listener.drain(drain_s, idle_s) for listener in self.listeners)))
+        self._leases.stop()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
         if self._access_log is not None:
             await self._access_log.close()
@@ -218,10 +274,53 @@ class Edge:
         if self._access_log is not None:
             self._access_log.reopen()
 
+
+class Control:
+    """What serves the operator: the admin API, the node's figures, the purge log (`admin.node.Node`).
+
+    It stands beside the workers and sees them only through the arena.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        shared: Shared,
+        token: str,
+        *,
+        sites: Sites | None = None,
+        purge_log: LocalLog | None = None,
+    ) -> None:
+        """`sites` and `purge_log`: of the worker in the same process, if there is one."""
+        self.config = config
+        self.name = config.name
+        self._shared = shared
+        self._own_sites = sites is None
+        self._sites = sites if sites is not None else _sites(config)
+        self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites)
+        self._reader = Reader(shared.counters, shared.layout, (self._figures,))
+        self._explainer = Explainer(self._sites, Shelf(shared.store), shared.leases(0).held, wall_clock)
+        self.admin = AdminServer(self, config.admin, config.purge, token)
+
+    async def start(self, door: socket.socket | None = None) -> None:
+        """Raises `StartError`."""
+        await _bind(self.admin.start(door), f"admin {self.config.admin.address}")
+
+    async def close(self) -> None:
+        await self.admin.close()
+        if self._own_sites:
+            await asyncio.gather(*(site.origin.close() for site in self._sites.all))
+
     # --- what the admin API asks (admin.node.Node) ---
 
     def ready(self) -> tuple[bool, str]:
-        return (False, "shutting down") if self._draining else (True, "serving")
+        read = self._shared.counters.read
+        if read(NodeSlot.DRAINING):
+            return False, "shutting down"
+        if not read(NodeSlot.GENERATION):
+            return False, "starting"
+        if not read(NodeSlot.WORKERS_READY):
+            return False, "no worker is running"
+        return True, "serving"
 
     async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:  # noqa: ARG002 - applied at once here
         return self._log.append(order)
@@ -233,71 +332,103 @@ class Edge:
         return self._reader.exposition()
 
     def stats(self) -> dict[str, object]:
-        arena = self._shared.arena.stats()
+        shared, read = self._shared, self._shared.counters.read
         return {
             "edge": self.name,
             "version": __version__,
-            "uptime_s": round(wall_clock() - self._started_at, 1),
+            "uptime_s": round(wall_clock() - shared.started_at, 1),
             **self._reader.summary(),
-            "memory": arena,
-            "connections": self._connections(),
-            "fills": len(self.pipeline.collapse.fills),
-            "purges": {"sequence": self._shared.arena.sequence(), "recent": len(self._log.recent)},
+            "memory": shared.arena.stats(),
+            "connections": gauge_total(shared.counters, Gauge.CONNECTIONS),
+            "fills": gauge_total(shared.counters, Gauge.FILLS),
+            "purges": {"sequence": shared.arena.sequence()},
+            "processes": {
+                "workers": read(NodeSlot.WORKERS),
+                "ready": read(NodeSlot.WORKERS_READY),
+                "died": read(NodeSlot.PROCESSES_DIED),
+                "configuration": read(NodeSlot.GENERATION),
+                "reloads_refused": read(NodeSlot.RELOADS_REFUSED),
+            },
         }
 
-    def _connections(self) -> int:
-        return sum(listener.connections for listener in self.listeners)
-
     def _figures(self) -> Iterable[Figure]:
-        for name, value in self._shared.arena.stats().items():
+        shared, read = self._shared, self._shared.counters.read
+        for name, value in shared.arena.stats().items():
             text = f"Memory tier: {name.replace('_', ' ')}."
             yield Figure(f"memory_{name}", text, float(value), counter=name in _MEMORY_COUNTS)
-        yield Figure("connections", "Client connections open.", float(self._connections()))
-        for name, text in _LISTENER_FIGURES.items():
-            seen = sum(getattr(listener.counters, name) for listener in self.listeners)
-            yield Figure(f"client_{name}", text, float(seen), counter=True)
-        yield Figure(
-            "fills_under_way", "Fetches under way that others may join.", float(len(self.pipeline.collapse.fills))
+        connections, fills = (gauge_total(shared.counters, gauge) for gauge in (Gauge.CONNECTIONS, Gauge.FILLS))
+        yield Figure("connections", "Client connections open.", float(connections))
+        yield Figure("fills_under_way", "Fetches under way that others may join.", float(fills))
+        yield Figure("purge_sequence", "Number of the last purge applied.", float(shared.arena.sequence()))
+        yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))
+        yield Figure("workers_ready", "Workers that serve.", float(read(NodeSlot.WORKERS_READY)))
+
+
+class Edge:
+    """A worker and the control part in one process."""
+
+    def __init__(self, config: Config, shared: Shared, token: str) -> None:
+        self.config = config
+        self._shared = shared
+        self.worker = Worker(config, shared)
+        self.control = Control(
+            config,
+            shared,
+            token,
+            sites=self.worker.sites,
+            purge_log=self.worker.purge_log,
         )
-        yield Figure("purge_sequence", "Number of the last purge applied.", float(self._shared.arena.sequence()))
 
+    @property
+    def name(self) -> str:
+        return self.config.name
 
-def serve(config: Config, *, ready: Callable[[Edge], None] | None = None) -> int:
-    """Run an edge until SIGTERM or SIGINT. Returns the process's exit code."""
-    log.set_up(config.log.level, config.log.format)
-    try:
-        token = tokens.for_server(config.admin.token_file, os.environ, root=os.geteuid() == 0)
-        shared = Shared(config)
-    except (StartError, tokens.TokenError) as error:
-        _log.error("%s", error)
-        return 2
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, shared, token, ready))
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.worker.pipeline
 
+    @property
+    def listeners(self) -> list[Listener]:
+        return self.worker.listeners
 
-async def _serve(config: Config, shared: Shared, token: str, ready: Callable[[Edge], None] | None) -> int:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    edge = Edge(config, shared, token)
-    loop.add_signal_handler(signal.SIGUSR1, edge.reopen_logs)
-    try:
-        await edge.start()
-    except StartError as error:
-        _log.error("%s", error)
-        return 2
-    for listener, listen in zip(edge.listeners, config.listen, strict=True):
-        _log.info("listening on http://%s:%d", listen.address.host or "*", listener.port)
-    _log.info("admin API on http://%s", edge.admin.address)
-    if ready is not None:
-        ready(edge)
-    await stop.wait()
-    _log.info("stopping: requests under way have %g s to finish", config.limits.drain_timeout_s)
-    whole = await edge.close(config.limits.drain_timeout_s)
-    if not whole:
-        _log.warning("some requests were cut off at the end of limits.drain_timeout")
-    return 0
+    @property
+    def admin(self) -> AdminServer:
+        return self.control.admin
+
+    async def start(self, doors: Doors | None = None) -> None:
+        """Accept on these sockets, which are then the edge's to close, or bind. Raises `StartError`, with nothing left
+        open."""
+        await self.worker.start(doors.public[0] if doors is not None else None)
+        try:
+            await self.control.start(doors.admin if doors is not None else None)
+        except StartError:
+            await self.close(0.0)
+            raise
+        counters = self._shared.counters
+        for slot in (NodeSlot.WORKERS, NodeSlot.WORKERS_READY):
+            put(counters, slot, 1)
+        counters.add(NodeSlot.GENERATION)
+
+    async def close(self, drain_s: float, idle_s: float = 0.0) -> bool:
+        """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut."""
+        whole = await self.worker.close(drain_s, idle_s)
+        await self.control.close()
+        return whole
+
+    def reopen_logs(self) -> None:
+        self.worker.reopen_logs()
+
+    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
+        return await self.control.purge(order, wait=wait)
+
+    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+        return self.control.explain(method, url, headers)
+
+    def metrics(self) -> bytes:
+        return self.control.metrics()
+
+    def stats(self) -> dict[str, object]:
+        return self.control.stats()
 
 
 async def _bind(binding: Awaitable[None], what: str) -> None:
@@ -305,6 +436,14 @@ async def _bind(binding: Awaitable[None], what: str) -> None:
         await binding
     except OSError as error:
         raise StartError(f"{what}: {error.strerror or error}") from error
+
+
+def _sites(config: Config) -> Sites:
+    return Sites(_site(site, config) for site in config.sites)
+
+
+def _purge_log(config: Config, shared: Shared, sites: Sites) -> LocalLog:
+    return LocalLog(shared.arena, edge=config.name, sites=sites.names, cache_keys=sites.cache_keys, clock=wall_clock)
 
 
 def _hop(config: Config) -> Hop:

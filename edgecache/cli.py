@@ -23,6 +23,7 @@ DEFAULT_TO = "http://127.0.0.1:8081"
 _WATCH_S = 1.0
 
 if TYPE_CHECKING:
+    from edgecache.config.load import Loaded
     from edgecache.config.model import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,17 +41,24 @@ def _fail(message: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def _load(file: Path | None, given: dict[str, object], *, environment: bool) -> "Config":
-    """`given`: values from the command line by the key's path."""
-    from edgecache.config.load import ConfigError, Override, load
+def _read(file: Path | None, given: dict[str, object], *, environment: bool) -> "Loaded":
+    """`given`: values from the command line by the key's path. Raises `ConfigError`."""
+    from edgecache.config.load import Override, load
 
     overrides = [
         Override(tuple(path.split(".")), value, f"--{path.partition('.')[0]}")
         for path, value in given.items()
         if value is not None
     ]
+    return load(file, environ=os.environ if environment else {}, overrides=overrides)
+
+
+def _load(file: Path | None, given: dict[str, object], *, environment: bool) -> "Config":
+    """The same; what is wrong is printed and ends the command."""
+    from edgecache.config.load import ConfigError
+
     try:
-        loaded = load(file, environ=os.environ if environment else {}, overrides=overrides)
+        loaded = _read(file, given, environment=environment)
     except ConfigError as error:
         report.console(stderr=True).print(report.problems(error.problems))
         number = len(error.problems)
@@ -96,7 +104,7 @@ def cli() -> None:
 @click.option(
     "--workers",
     metavar="N",
-    help=_setting("workers", "0 or 1: edgecache runs as one process today, both mean the same.", "1"),
+    help=_setting("workers", "Processes that serve clients; 0: all in one process.", "auto, one per CPU"),
 )
 @click.option("--memory", metavar="SIZE", help=_setting("memory.size", "Bound on the memory tier.", "256MiB"))
 def serve(
@@ -121,9 +129,9 @@ def serve(
         "memory.size": memory,
     }
     config = _load(file, given, environment=True)
-    from edgecache import app
+    from edgecache import supervisor
 
-    sys.exit(app.serve(config))
+    sys.exit(supervisor.serve(config, lambda: _read(file, given, environment=True)))
 
 
 @cli.command(short_help="A small site behind an edge on this machine, to see it work.")

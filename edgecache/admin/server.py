@@ -9,6 +9,7 @@ from edgecache.admin.node import Node
 from edgecache.admin.tokens import TokenCheck
 from edgecache.config.model import AdminConfig, PurgeConfig
 from edgecache.config.units import Address
+from edgecache.http.sockets import bind
 
 _BACKLOG = 128
 
@@ -25,10 +26,14 @@ class AdminServer:
         self.address = config.address
         """Where it listens; the port is known once started."""
 
-    async def start(self) -> None:
-        """Raises OSError where the address cannot be had."""
+    async def start(self, listener: socket.socket | None = None) -> None:
+        """Binds, or accepts on a bound socket, which is then the server's to close.
+
+        Raises OSError where the address cannot be had.
+        """
         await self._runner.setup()
-        listener = _bind(self._config.address)
+        if listener is None:
+            listener = bind(self._config.address.host, self._config.address.port)
         try:
             await web.SockSite(self._runner, listener, backlog=_BACKLOG).start()
         except BaseException:
@@ -38,11 +43,3 @@ class AdminServer:
 
     async def close(self) -> None:
         await self._runner.cleanup()
-
-
-def _bind(address: Address) -> socket.socket:
-    """ "" listens on every address: both families where the machine has IPv6."""
-    if address.host == "" and socket.has_dualstack_ipv6():
-        return socket.create_server(("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)

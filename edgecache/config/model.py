@@ -35,6 +35,10 @@ def _unlimited(value: object) -> object:
     return None if value in (None, "unlimited") else parse_size(value)
 
 
+def _auto(value: object) -> object:
+    return None if value in (None, "auto") else value
+
+
 def _optional_duration(value: object) -> object:
     return None if value is None else parse_duration(value)
 
@@ -133,6 +137,9 @@ Token = Annotated[str, BeforeValidator(_token)]
 HostPattern = Annotated[str, BeforeValidator(_host_pattern)]
 Network = Annotated[str, BeforeValidator(_network)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
+
+MAX_WORKERS = 30
+"""Two generations of workers with their control processes have room among the arena's 63 process slots."""
 
 DAY_S = 86_400.0
 YEAR_S = 365 * DAY_S
@@ -234,7 +241,8 @@ class LimitsConfig(Section):
         10_000,
         ge=1,
         le=1_000_000,
-        description="Client connections open at once on each public address; more are answered 503.",
+        description="Client connections open at once on each public address, in even parts for each worker; more are "
+        "answered 503.",
     )
     header_timeout_s: Duration = Field(
         10.0, ge=0.1, le=3600, description="From the first octet of a request to the end of its head."
@@ -504,8 +512,12 @@ class Config(Section):
         default_factory=socket.gethostname,
         description="Name of this edge in statistics and purge receipts. Default: the machine's host name.",
     )
-    workers: int = Field(
-        1, ge=0, le=1, description="Processes that serve. edgecache runs as one process today: 0 and 1 mean the same."
+    workers: Annotated[int | None, BeforeValidator(_auto)] = Field(
+        None,
+        ge=0,
+        le=MAX_WORKERS,
+        description="Processes that serve clients, beside the supervisor and the control process. `auto`: one for each "
+        "CPU edgecache may use. 0: everything in one process. Default: auto.",
     )
     origin: Annotated[OriginConfig | None, _from_word("url")] = Field(
         None, description="Origin of a single site that answers for every host: short for `sites` with one entry."

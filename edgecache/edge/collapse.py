@@ -43,11 +43,14 @@ class Collapse:
         to_origin: Callable[[Request], Request],
         from_origin: Callable[[Response], Response],
         send_passed: SendPassed,
+        under_way: Callable[[int], None],
         leases: FillLeases | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """`leases`: what the other workers of the node fetch; None where there are none."""
+        """`under_way` is told how many fills there are, whenever that changes. `leases`: what the other workers of the
+        node fetch; None where there are none."""
         self.fills: dict[bytes, Fill] = {}
+        self._under_way = under_way
         self._shelf = shelf
         self._clock = clock
         self._to_origin = to_origin
@@ -207,6 +210,7 @@ class Collapse:
         task = spawn(fill.run(), f"fill {visit.key_text}")
         if shared:
             self.fills[fill.key] = fill
+            self._under_way(len(self.fills))
             task.add_done_callback(lambda _: self._end(fill))
         return fill
 
@@ -227,6 +231,7 @@ class Collapse:
     def _end(self, fill: Fill) -> None:
         if self.fills.get(fill.key) is fill:
             del self.fills[fill.key]
+            self._under_way(len(self.fills))
 
     def revalidate_in_background(self, visit: Visit, found: Found, candidate: Candidate) -> None:
         """One conditional request while the stale response is served (RFC 5861 §3)."""

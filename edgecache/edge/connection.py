@@ -99,6 +99,8 @@ class Shared:
     on_lost: Callable[[], None]
     """Called when a connection has ended while draining."""
     counters: Counters = field(default_factory=Counters)
+    changed: Callable[[int], None] = lambda _: None
+    """Told how many more, or fewer, connections are open."""
     connections: set["ClientConnection"] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     draining: bool = False
@@ -159,6 +161,7 @@ class ClientConnection(Wire):
         self.transport.set_write_buffer_limits(high=WRITE_AHEAD)
         shared.counters.accepted += 1
         shared.connections.add(self)
+        shared.changed(1)
         shared.sweeper.add(self)
         if len(shared.connections) > shared.max_connections:
             shared.counters.over_limit += 1
@@ -179,7 +182,9 @@ class ClientConnection(Wire):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.shared.connections.discard(self)
+        if self in self.shared.connections:
+            self.shared.connections.remove(self)
+            self.shared.changed(-1)
         self.shared.sweeper.discard(self)
         if self.shared.draining:
             self.shared.on_lost()

@@ -5,7 +5,6 @@ from typing import assert_never
 from urllib.parse import urlsplit
 
 from edgecache.admin.node import ExplainedEntry, Explanation
-from edgecache.edge.collapse import Collapse
 from edgecache.edge.lookup import Candidate, Shelf
 from edgecache.edge.sites import Site, Sites
 from edgecache.http.cachekey import cache_key
@@ -31,10 +30,13 @@ from edgecache.policy.verdicts import (
 class Explainer:
     """Answers "what would you do with this?" on a running edge."""
 
-    def __init__(self, sites: Sites, shelf: Shelf, collapse: Collapse, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, sites: Sites, shelf: Shelf, in_flight: Callable[[bytes], bool], clock: Callable[[], float]
+    ) -> None:
+        """`in_flight`: is a fill of this key under way?"""
         self._sites = sites
         self._shelf = shelf
-        self._collapse = collapse
+        self._in_flight = in_flight
         self._clock = clock
 
     def explain(self, method: str, url: str, headers: Headers) -> Explanation:
@@ -71,7 +73,7 @@ class Explainer:
             detail=detail,
             cache_status=status,
             stored=tuple(_entry(candidate, key_text, site, now) for candidate in found.candidates),
-            in_flight=found.fill_key in self._collapse.fills,
+            in_flight=self._in_flight(found.fill_key),
             notes=tuple(_notes(found.hit_for_pass, found.vary_miss)),
         )
 

@@ -4,18 +4,18 @@ What happens on one connection is `edge/connection.py`'s affair; who answers is 
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from edgecache._native.fastlane import FastConnection, Lane
 from edgecache._native.http1 import Limits
 from edgecache.edge.connection import ClientConnection, ClientLimits, Counters, Shared
 from edgecache.edge.exchange import Handler
+from edgecache.http.sockets import BACKLOG, bind
 from edgecache.http.sweep import Sweeper
-
-BACKLOG = 1024
 
 
 class Listener:
@@ -28,9 +28,12 @@ class Listener:
         limits: ClientLimits | None = None,
         decoder_limits: Limits | None = None,
         max_connections: int = 100_000,
+        counters: Counters | None = None,
+        changed: Callable[[int], None] = lambda _: None,
         lane: Lane | None = None,
     ) -> None:
-        """`lane`: stands in front of every connection and answers plain hits by itself."""
+        """`changed` is told how many more, or fewer, connections are open. `lane` stands in front of every connection
+        and answers plain hits by itself."""
         self._handler = handler
         self._limits = limits or ClientLimits()
         self._decoder_limits = decoder_limits or Limits()
@@ -39,7 +42,8 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._shared: Shared | None = None
         self._ended = asyncio.Event()
-        self.counters = Counters()
+        self._changed = changed
+        self.counters = counters if counters is not None else Counters()
         self.sockets: Sequence[socket.socket] = ()
 
     @property
@@ -53,10 +57,11 @@ class Listener:
         """How many are open now."""
         return len(self._shared.connections) if self._shared is not None else 0
 
-    async def start(
-        self, address: tuple[str, int], tls_context: ssl.SSLContext | None = None, reuse_port: bool = False
-    ) -> None:
-        """Bind and accept. Port 0: any free one, see `port`. Raises OSError where the address cannot be had."""
+    async def start(self, address: tuple[str, int] | socket.socket, tls_context: ssl.SSLContext | None = None) -> None:
+        """Bind and accept, or accept on a bound socket, which is then the listener's to close.
+
+        Port 0: any free one, see `port`. Raises OSError where the address cannot be had.
+        """
         loop = asyncio.get_running_loop()
         shared = self._shared = Shared(
             handler=self._handler,
@@ -66,35 +71,42 @@ class Listener:
             max_connections=self._max_connections,
             on_lost=self._one_less,
             counters=self.counters,
+            changed=self._changed,
         )
         self._server = await loop.create_server(
             lambda: self._connection(shared, loop),
-            address[0],
-            address[1],
+            sock=address if isinstance(address, socket.socket) else bind(*address),
             ssl=tls_context,
             ssl_handshake_timeout=self._limits.head_s if tls_context is not None else None,
             ssl_shutdown_timeout=self._limits.linger_s if tls_context is not None else None,
-            reuse_port=reuse_port,
             backlog=BACKLOG,
         )
         self.sockets = tuple(self._server.sockets)
 
-    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bound on politeness, not on the call
+    async def drain(self, timeout: float, idle_s: float = 0.0) -> bool:  # noqa: ASYNC109 - a bound on politeness
         """Stop accepting, close idle connections, let requests in flight finish with `Connection: close`.
 
+        For `idle_s` seconds idle connections stay open: whoever is about to send a request on one gets its answer, and
+        with it the word that the connection closes, instead of a connection that is gone.
         True when all have ended by themselves; after `timeout` seconds those left over are cut, and False.
         """
         server, shared = self._server, self._shared
         if server is None or shared is None:
             return True
-        await asyncio.sleep(0)  # connections the kernel has completed are taken before the door closes
+        for _ in range(2):  # connections the kernel has completed are taken before the door closes
+            await asyncio.sleep(0)
         self._server = None
         server.close()
         shared.draining = True
         if self._lane is not None:
             self._lane.open = False  # from now on answers say Connection: close
+        begun = asyncio.get_running_loop().time()
+        if idle_s and shared.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), min(idle_s, timeout))
         for connection in list(shared.connections):
             connection.wake()
+        timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - begun))
         whole = True
         try:
             async with asyncio.timeout(timeout):

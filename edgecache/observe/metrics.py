@@ -23,6 +23,7 @@ from edgecache.observe.slots import (
     CELL,
     CLASSES,
     ORIGIN,
+    OTHER,
     OUTCOMES,
     Counters,
     Layout,
@@ -39,6 +40,14 @@ _LE = tuple(f"{bound:.6f}".rstrip("0") for bound in BOUNDS_S)
 
 _NODE_HELP: dict[NodeSlot, tuple[str, str]] = {
     NodeSlot.LOG_DROPPED: ("access_log_dropped_lines", "Access log lines lost to overload or a failing disk."),
+    NodeSlot.CLIENT_ACCEPTED: ("client_accepted", "Client connections accepted."),
+    NodeSlot.CLIENT_OVER_LIMIT: ("client_over_limit", "Client connections answered 503, beyond limits.connections."),
+    NodeSlot.CLIENT_MALFORMED: ("client_malformed", "Requests whose framing could not be trusted."),
+    NodeSlot.CLIENT_TIMED_OUT: ("client_timed_out", "Clients cut off for being slow to ask."),
+    NodeSlot.CLIENT_STALLED: ("client_stalled", "Clients cut off for not taking their answer."),
+    NodeSlot.PROCESSES_DIED: ("processes_died", "Processes that ended without being told to, and were replaced."),
+    NodeSlot.RELOADS: ("reloads", "Configurations taken over by SIGHUP."),
+    NodeSlot.RELOADS_REFUSED: ("reloads_refused", "Configurations that SIGHUP found wrong, and left alone."),
 }
 
 
@@ -102,11 +111,18 @@ class Reader:
 
     def summary(self) -> dict[str, Any]:
         """Requests, hit ratio, octets and latency, in all and per site (see docs/operations.md)."""
-        sites = {site: self._tally(site) for site in self._layout.labels}
+        sites = {site: self._tally(site) for site in self._labels()}
         total = _Tally()
         for tally in sites.values():
             total.merge(tally)
         return {**total.summary(), "sites": {site: tally.summary() for site, tally in sites.items()}}
+
+    def _labels(self) -> tuple[str, ...]:
+        """Of the sites, and of their common block where anything was counted in it."""
+        labels = self._layout.labels
+        if OTHER in labels or not self._layout.common or not any(self.cells(OTHER)):
+            return labels
+        return (*labels, OTHER)
 
     def node(self, slot: NodeSlot) -> int:
         return self._counters.read(slot)
@@ -151,7 +167,7 @@ class Reader:
         received = CounterMetricFamily("edgecache_received_bytes", "Octets of request bodies.", labels=["site"])
         sent = CounterMetricFamily("edgecache_sent_bytes", "Octets of response bodies.", labels=["site"])
         aborted = CounterMetricFamily("edgecache_aborted", "Responses cut off before their end.", labels=["site"])
-        for site in self._layout.labels:
+        for site in self._labels():
             for outcome, status, buckets, total in self.cells(site):
                 values = [site, outcome.value, status]
                 requests.add_metric(values, sum(buckets))

@@ -1,7 +1,8 @@
 """The layout of the shared counters: which number each figure has, so that any process (and compiled code) can count.
 
     slot 0 … NODE_SLOTS-1                 figures of the node (`NodeSlot`)
-    NODE_SLOTS + site*SITE_SLOTS + …      one block per labelled site:
+    NODE_SLOTS + process*GAUGES + …       what one process has open now (`Gauge`), by its slot in the arena
+    SITES_AT + site*SITE_SLOTS + …        one block per labelled site:
       + (outcome*CLASSES + class)*CELL      a cell per outcome and status class: a histogram of durations
           + 0 … BUCKETS-1                     requests whose duration fell into this bucket (not cumulative)
           + BUCKETS                           sum of durations, microseconds
@@ -11,9 +12,11 @@
 
 Bucket k counts durations of at most 32·2^k microseconds (and more than half of that); the last has no upper bound.
 Its number is `(µs - 1 >> 5).bit_length()`, a shift and a count of leading zeros. Class 0 is "no status".
-Sites beyond `MAX_SITES` share the last block, labelled "other".
+Sites beyond the number of blocks share the last block, labelled "other". Blocks for some sites that a reload may bring
+are laid out beforehand, and a site keeps its block, and its counts, for as long as the arena lives.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -62,9 +65,36 @@ class NodeSlot(IntEnum):
 
     LOG_DROPPED = 0
     """Access log lines lost."""
+    CLIENT_ACCEPTED = 1
+    CLIENT_OVER_LIMIT = 2
+    CLIENT_MALFORMED = 3
+    CLIENT_TIMED_OUT = 4
+    CLIENT_STALLED = 5
+    PROCESSES_DIED = 6
+    """Processes that ended without being told to."""
+    RELOADS = 7
+    RELOADS_REFUSED = 8
+    WORKERS = 9
+    """No counter but a state, as those below: how many there should be. States are set by the supervisor."""
+    WORKERS_READY = 10
+    DRAINING = 11
+    """1 from the moment the whole node stops."""
+    GENERATION = 12
+    """Of the configuration: 1 at start, one more with each reload."""
+
+
+class Gauge(IntEnum):
+    """What a process has open now. Values are part of the layout: add at the end only, below GAUGES."""
+
+    CONNECTIONS = 0
+    FILLS = 1
 
 
 NODE_SLOTS: Final = 64
+GAUGES: Final = 8
+MAX_PROCESSES: Final = 64
+"""As many as the arena has process slots."""
+SITES_AT: Final = NODE_SLOTS + MAX_PROCESSES * GAUGES
 BUCKETS: Final = 20
 CELL: Final = BUCKETS + 1
 CLASSES: Final = 6
@@ -90,20 +120,77 @@ def bucket(microseconds: int) -> int:
     return min(BUCKETS - 1, (max(microseconds - 1, 0) >> 5).bit_length())
 
 
+class ProcessGauges:
+    """What this process has open, where all processes can read it."""
+
+    def __init__(self, counters: Counters, process: int) -> None:
+        self._add = counters.add
+        self._at = gauges_of(process)
+        self._values = [0] * GAUGES
+
+    def change(self, gauge: Gauge, by: int) -> None:
+        self._values[gauge] += by
+        self._add(self._at + gauge, by)
+
+    def set(self, gauge: Gauge, value: int) -> None:
+        if by := value - self._values[gauge]:
+            self.change(gauge, by)
+
+
+def gauges_of(process: int) -> int:
+    """Where the gauges of the process in this slot begin."""
+    return NODE_SLOTS + process * GAUGES
+
+
+def gauge_total(counters: Counters, gauge: Gauge) -> int:
+    """The sum over all processes."""
+    return sum(counters.read(gauges_of(process) + gauge) for process in range(MAX_PROCESSES))
+
+
+def gauges_clear(counters: Counters, process: int) -> None:
+    """Whoever was in this slot is no more: so is what it had open."""
+    for gauge in Gauge:
+        put(counters, gauges_of(process) + gauge, 0)
+
+
+def put(counters: Counters, slot: int, value: int) -> None:
+    """Set what is not a counter. Only where nobody else changes it at the same time."""
+    counters.add(slot, value - counters.read(slot))
+
+
 class Layout:
     """Where the figures of these sites are."""
 
-    def __init__(self, sites: tuple[str, ...]) -> None:
-        named = sites[:MAX_SITES]
-        self.labels: tuple[str, ...] = named if len(sites) <= MAX_SITES else (*named, OTHER)
-        self._blocks = {name: NODE_SLOTS + index * SITE_SLOTS for index, name in enumerate(named)}
-        self._other = NODE_SLOTS + (len(self.labels) - 1) * SITE_SLOTS
-        self.slots = NODE_SLOTS + len(self.labels) * SITE_SLOTS
+    def __init__(self, sites: tuple[str, ...], spare: int = 0) -> None:
+        """`spare`: blocks for sites that come later."""
+        self._blocks: dict[str, int] = {}
+        self._named = min(len(sites) + spare, MAX_SITES)
+        """Blocks for one site each."""
+        self.common = bool(spare) or len(sites) > MAX_SITES
+        """Another one follows, for all other sites and for requests that are no site's."""
+        self.slots = SITES_AT + (self._named + self.common) * SITE_SLOTS
         """How many counters are needed in all."""
+        self.labels: tuple[str, ...] = ()
+        """Of the blocks that are some site's."""
+        self.extend(sites)
+
+    def extend(self, sites: Iterable[str]) -> tuple[str, ...]:
+        """Give a block to each site that has none, while there are any. Returns the sites that share the last."""
+        crowd = []
+        for site in sites:
+            if site in self._blocks:
+                continue
+            if len(self._blocks) < self._named:
+                self._blocks[site] = SITES_AT + len(self._blocks) * SITE_SLOTS
+            else:
+                crowd.append(site)
+        others = (OTHER,) if crowd or OTHER in self.labels else ()
+        self.labels = (*self._blocks, *others)
+        return tuple(crowd)
 
     def block(self, site: str) -> int:
         """Where this site's block begins."""
-        return self._blocks.get(site, self._other)
+        return self._blocks.get(site, SITES_AT + (self._named - (not self.common)) * SITE_SLOTS)
 
 
 def cell(outcome_index: int, status: int) -> int:

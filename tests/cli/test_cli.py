@@ -58,11 +58,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configurations that would have been served."""
     found: list[Config] = []
 
-    def serve(config: Config) -> int:
+    def serve(config: Config, load: object) -> int:
         found.append(config)
         return 0
 
-    monkeypatch.setattr("edgecache.app.serve", serve)
+    monkeypatch.setattr("edgecache.supervisor.serve", serve)
     return found
 
 
@@ -89,13 +89,13 @@ def test_serve_reads_the_file_then_the_environment_then_the_command_line(served:
 
 
 def test_serve_exits_as_the_edge_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecache.app.serve", lambda config: 1)
+    monkeypatch.setattr("edgecache.supervisor.serve", lambda config, load: 1)
     assert run("serve", "--origin", "http://o").exit_code == 1
 
 
 def test_serve_names_everything_that_is_wrong_and_starts_nothing(served: list[Config]) -> None:
     env = {"EDGECACHE_LOG_LEVEL": "loud"}
-    result = run("serve", "--listen", "nowhere", "--memory", "1M", "--workers", "4", env=env)
+    result = run("serve", "--listen", "nowhere", "--memory", "1M", "--workers", "400", env=env)
     assert result.exit_code == 2
     for word in ("--listen", "--memory", "--workers", "EDGECACHE_LOG_LEVEL", "4 problems"):
         assert word in result.output

@@ -47,7 +47,7 @@ from edgecache.config.load import ConfigError, load
         pytest.param("tls: {}", "tls", "a known key: one of name", id="not-there-yet-first"),
         pytest.param("disk: {}", "disk", "a known key: one of name", id="not-there-yet"),
         pytest.param("coordinator: x", "coordinator", "a known key: one of name", id="not-there-yet-either"),
-        pytest.param("workers: 2", "workers", "at most 1", id="workers"),
+        pytest.param("workers: 31", "workers", "at most 30", id="workers"),
     ],
 )
 def test_expectations(tmp_path, text: str, path: str, expected: str) -> None:

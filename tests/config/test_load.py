@@ -137,10 +137,10 @@ def test_every_problem_is_reported_at_once_with_its_place(tmp_path: Path) -> Non
             ]
         ),
     )
-    found = refused(file, {"EDGECACHE_ADMIN_ADDRESS": "foo"}, [Override(("workers",), "7", "--workers")])
+    found = refused(file, {"EDGECACHE_ADMIN_ADDRESS": "foo"}, [Override(("workers",), "700", "--workers")])
     table = [(problem.where.removeprefix(str(file)), problem.path, problem.value) for problem in found]
     assert table == [
-        ("--workers", "workers", "7"),
+        ("--workers", "workers", "700"),
         ("EDGECACHE_ADMIN_ADDRESS", "admin.address", "foo"),
         (":1", "memori", "1"),
         (":2", "memory.size", "1M"),

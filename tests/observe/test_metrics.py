@@ -59,7 +59,7 @@ def test_a_bucket_holds_what_its_bounds_say(microseconds: int) -> None:
 
 def test_no_two_figures_share_a_slot() -> None:
     layout = Layout(("a", "b"))
-    used: list[int] = list(range(slots.NODE_SLOTS))
+    used: list[int] = list(range(slots.SITES_AT))
     for site in ("a", "b"):
         block = layout.block(site)
         for index in range(slots.MAX_OUTCOMES):
@@ -115,7 +115,7 @@ def test_labels_are_bounded() -> None:
     for name in names:
         recorder.record(sample(site=name))
     recorder.record(sample(site="never-configured"))
-    assert layout.slots == slots.NODE_SLOTS + (slots.MAX_SITES + 1) * slots.SITE_SLOTS
+    assert layout.slots == slots.SITES_AT + (slots.MAX_SITES + 1) * slots.SITE_SLOTS
     found = families(reader)["edgecache_requests_total"]
     assert len(found) == slots.MAX_SITES + 1
     assert found[("outcome", "hit"), ("site", "other"), ("status", "2xx")] == 11
