@@ -114,7 +114,8 @@ class Shared:
     def bury(self, process: int) -> None:
         """The process in this slot is no more: give back what it held, and wake who waits for what it fetched."""
         self.arena.release_slot(process)
-        ring(self.bells, Leases(self.arena).release_process(process))
+        Leases(self.arena).release_process(process)
+        ring(self.bells, (1 << MAX_PROCESSES) - 1)  # all: if it died in the table, nobody knows any more who waits
         gauges_clear(self.counters, process)
 
     def adopt(self, config: Config) -> Config:
@@ -164,8 +165,17 @@ class _ListenerCounters(Counters):
 class Worker:
     """What serves clients: sites, pipeline, listeners, access log. One per process, or the only one."""
 
-    def __init__(self, config: Config, shared: Shared, *, process: int = 0, workers: int = 1) -> None:
-        """`process`: this process's slot in the arena. `workers`: how many share the work."""
+    def __init__(
+        self,
+        config: Config,
+        shared: Shared,
+        *,
+        process: int = 0,
+        workers: int = 1,
+        leases: FillLeases | None = None,
+    ) -> None:
+        """`process`: this process's slot in the arena. `workers`: how many share the work; with several there are
+        `leases` for what they fetch."""
         self.config = config
         gauges = ProcessGauges(shared.counters, process)
         recorder = Recorder(shared.counters, shared.layout)
@@ -173,7 +183,7 @@ class Worker:
         hop = _hop(config)
         self.sites = _sites(config)
         self.purge_log = _purge_log(config, shared, self.sites)
-        self._leases = shared.leases(process)
+        self._leases = leases
         sinks = (recorder.record, *((self._access_log.add,) if self._access_log is not None else ()))
         self.pipeline = Pipeline(
             sites=self.sites,
@@ -185,7 +195,7 @@ class Worker:
             cache_name=config.cache.cache_status_name,
             max_request_body=config.limits.request_body_bytes,
             leases=self._leases,
-            budget=Budget(config.memory.fills_bytes // workers),
+            budget=Budget(config.memory.fills_bytes),
             fills_under_way=partial(gauges.set, Gauge.FILLS),
         )
         self._layout = shared.layout
@@ -249,7 +259,8 @@ class Worker:
                 raise StartError(
                     f"log.access.path: cannot open {self.config.log.access.path}: {error.strerror}"
                 ) from error
-        self._leases.start()
+        if self._leases is not None:
+            self._leases.start()
         try:
             for i, (listener, listen) in enumerate(zip(self.listeners, self.config.listen, strict=True)):
                 door = (listen.address.host, listen.address.port) if doors is None else doors[i]
@@ -264,7 +275,8 @@ class Worker:
         `idle_s`: how long connections without a request may stay.
         """
         whole = all(await asyncio.gather(*(listener.drain(drain_s, idle_s) for listener in self.listeners)))
-        self._leases.stop()
+        if self._leases is not None:
+            self._leases.stop()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
         if self._access_log is not None:
             await self._access_log.close()
@@ -289,8 +301,9 @@ class Control:
         *,
         sites: Sites | None = None,
         purge_log: LocalLog | None = None,
+        in_flight: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """`sites` and `purge_log`: of the worker in the same process, if there is one."""
+        """The last three are the worker's, where there is one in the same process."""
         self.config = config
         self.name = config.name
         self._shared = shared
@@ -298,7 +311,7 @@ class Control:
         self._sites = sites if sites is not None else _sites(config)
         self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites)
         self._reader = Reader(shared.counters, shared.layout, (self._figures,))
-        self._explainer = Explainer(self._sites, Shelf(shared.store), shared.leases(0).held, wall_clock)
+        self._explainer = Explainer(self._sites, Shelf(shared.store), in_flight or shared.leases(0).held, wall_clock)
         self.admin = AdminServer(self, config.admin, config.purge, token)
 
     async def start(self, door: socket.socket | None = None) -> None:
@@ -377,6 +390,7 @@ class Edge:
             token,
             sites=self.worker.sites,
             purge_log=self.worker.purge_log,
+            in_flight=self.worker.pipeline.collapse.fills.__contains__,
         )
 
     @property

@@ -73,7 +73,7 @@ class Collapse:
             return await self._use(visit, found, verdict, fill, outcome, collapsed=True)
         lease = self._lease(found.fill_key, visit.sequence) if shared else -1
         if lease == WAIT and self._leases is not None:
-            await self._leases.wait()
+            await self._leases.wait(found.fill_key)
             return Then.AGAIN
         held = verdict.stored if isinstance(verdict, Revalidate) else verdict.completes
         candidate = found.of(held) if held is not None else None

@@ -37,7 +37,7 @@ class FillLeases:
         self._bells = bells
         self._bell = bells[slot]
         self._clock = clock
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
 
     def start(self) -> None:
         """Listen for the bell, in the running loop."""
@@ -45,7 +45,8 @@ class FillLeases:
 
     def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._bell)
-        self._wake()
+        for key in list(self._waiting):
+            self._wake(key)
 
     def acquire(self, key: bytes, *, fill_seq: int, sequence: int) -> int:
         """A token to fetch with, `WAIT`, or -1 where the table has no room (fetch all the same)."""
@@ -55,34 +56,42 @@ class FillLeases:
         if token > 0:
             ring(self._bells, self._table.release(key, token))
 
-    async def wait(self) -> None:
-        """Return when a lease has ended, ours or another's: whoever waits looks again.
+    async def wait(self, key: bytes) -> None:
+        """Return when the other's lease on this key has ended: whoever waits looks again.
 
         Call it in the same step of the loop as the `acquire` that said `WAIT`: a bell rung since then is not lost.
         """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting.setdefault(key, []).append(waiter)
         try:
             with contextlib.suppress(TimeoutError):  # the lease is over: the next to ask takes it
                 async with asyncio.timeout(LEASE_S):
                     await waiter
         finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            left = self._waiting.get(key, [])
+            if waiter in left:
+                left.remove(waiter)
+                if not left:
+                    del self._waiting[key]
 
     def held(self, key: bytes) -> bool:
         """Does any worker fetch this?"""
         return self._table.held(key, self._clock())
 
     def _rung(self) -> None:
+        """Some lease has ended: one of those waited for here, though not all."""
         try:
             os.eventfd_read(self._bell)
         except BlockingIOError:
             return
-        self._wake()
+        for key in list(self._waiting):
+            # Asked for as by somebody whom no purge concerns: still another's, and then we are noted again, or not.
+            token = self._table.acquire(key, 0, 0, self._clock(), LEASE_S)
+            if token != WAIT:
+                self.release(key, token)
+                self._wake(key)
 
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+    def _wake(self, key: bytes) -> None:
+        for waiter in self._waiting.pop(key, []):
             if not waiter.done():
                 waiter.set_result(None)

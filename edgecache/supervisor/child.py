@@ -106,7 +106,7 @@ def live(role: Role, setting: Setting, shared: Shared, channel: Channel, parent:
 
 
 async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:
-    worker = Worker(setting.config, shared, process=role.slot, workers=setting.workers)
+    worker = Worker(setting.config, shared, process=role.slot, workers=setting.workers, leases=shared.leases(role.slot))
 
     async def end(order: dict[str, Any]) -> bool:
         return await worker.close(order["drain"], order["idle"])

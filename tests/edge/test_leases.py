@@ -11,6 +11,8 @@ from edgecache.edge.leases import FillLeases, make_bells, ring
 from edgecache.http.clock import wall_clock
 from tests.edge.world import until, world
 
+KEY = bytes(16)
+
 
 async def test_a_bell_wakes_whoever_waits_and_nobody_else():
     bells = make_bells(3)
@@ -18,7 +20,7 @@ async def test_a_bell_wakes_whoever_waits_and_nobody_else():
     workers = [FillLeases(Leases(arena), bells, slot, wall_clock) for slot in range(3)]
     for worker in workers:
         worker.start()
-    waits = [asyncio.ensure_future(worker.wait()) for worker in workers]
+    waits = [asyncio.ensure_future(worker.wait(KEY)) for worker in workers]
     await asyncio.sleep(0)
     ring(bells, 0b110)
     await asyncio.wait_for(asyncio.gather(*waits[1:]), 5)
@@ -27,6 +29,31 @@ async def test_a_bell_wakes_whoever_waits_and_nobody_else():
     await asyncio.wait_for(waits[0], 5)
     for worker in workers:
         worker.stop()
+
+
+async def test_only_those_wake_whose_lease_has_ended():
+    bells = make_bells(2)
+    arena = Arena(16 << 20, max_object=64 << 10)
+    mine = FillLeases(Leases(arena), bells, 0, wall_clock)
+    arena.attach(1)
+    other = Leases(arena)
+    keys = [bytes([i] * 16) for i in range(3)]
+    tokens = [other.acquire(key, 0, 0, wall_clock(), 30.0) for key in keys]
+    arena.attach(0)
+    mine.start()
+    assert [mine.acquire(key, fill_seq=0, sequence=0) for key in keys] == [0, 0, 0]
+    waits = [asyncio.ensure_future(mine.wait(key)) for key in keys]
+    await asyncio.sleep(0)
+    for number in (1, 0, 2):
+        arena.attach(1)
+        waiters = other.release(keys[number], tokens[number])
+        arena.attach(0)
+        assert waiters == 0b1
+        ring(bells, waiters)
+        await asyncio.wait_for(waits[number], 5)
+        assert [wait.done() for wait in waits].count(True) == (1, 0, 2).index(number) + 1
+    assert len(other) == 0
+    mine.stop()
 
 
 async def test_another_workers_fetch_is_waited_for_and_found():
@@ -44,7 +71,7 @@ async def test_another_workers_fetch_is_waited_for_and_found():
         token = table.acquire(primary, 0, 0, wall_clock(), 30.0)
         arena.attach(0)
         asking = [asyncio.ensure_future(w.get("/a")) for _ in range(5)]
-        await until(lambda: len(mine._waiting) == 5)
+        await until(lambda: sum(map(len, mine._waiting.values())) == 5)
         assert not w.asked
         # The holder ends without a result: one of ours leads, the others share its fetch.
         arena.attach(1)
@@ -84,4 +111,4 @@ async def test_an_uncacheable_answer_ends_the_lease_with_the_head():
 async def test_a_wait_ends_with_the_leases_time(monkeypatch):
     monkeypatch.setattr(leases_module, "LEASE_S", 0.01)
     arena = Arena(16 << 20, max_object=64 << 10)
-    await asyncio.wait_for(FillLeases(Leases(arena), make_bells(1), 0, wall_clock).wait(), 5)
+    await asyncio.wait_for(FillLeases(Leases(arena), make_bells(1), 0, wall_clock).wait(KEY), 5)

@@ -102,6 +102,14 @@ class Process:
     name: str
 
 
+def alive(pid: int) -> bool:
+    """It runs; what has ended and is not yet buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Node:
     """A running `edgecache serve`."""
 
@@ -240,7 +248,7 @@ def node(folder: Path, config: dict[str, Any], *args: str) -> Iterator[Node]:
         children = [process.pid for process in made.processes()]
         if made.process.poll() is None:
             made.process.kill()
-            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+            until(lambda: not any(map(alive, children)))
         made.close()
 
 

@@ -51,6 +51,30 @@ async def test_what_one_worker_filled_is_a_hit_in_all(running: Running) -> None:
     assert figures["requests"]["by_outcome"]["hit"] >= 23
 
 
+async def test_workers_share_a_fetch(running: Running) -> None:
+    """Many clients, many cold objects, all at once: one request to the origin for each."""
+    node, origin = running
+    paths = [f"/cold/{i}" for i in range(30)]
+    async with asyncio.TaskGroup() as group:
+        answers = [(path, group.create_task(kit.get(node.port, path))) for _ in range(6) for path in paths]
+    assert all(answer.result()[2] == kit.body_of(path) for path, answer in answers)
+    asked = [path for path in origin.asked if path.startswith("/cold/")]
+    assert sorted(asked) == sorted(paths)
+
+
+async def test_what_is_being_fetched_is_known_to_whoever_asks(running: Running) -> None:
+    node, origin = running
+    asking = asyncio.ensure_future(kit.get(node.port, "/slow/flight"))
+    await asyncio.to_thread(origin.slow_under_way.wait, kit.PATIENCE_S)
+    question = "/v1/explain?url=http://site/slow/flight"
+    assert (await asyncio.to_thread(node.ask, question))["in_flight"] is True
+    assert (await asyncio.to_thread(node.stats))["fills"] == 1
+    origin.go_on.set()
+    await asking
+    assert (await asyncio.to_thread(node.ask, question))["in_flight"] is False
+    assert (await asyncio.to_thread(node.stats))["fills"] == 0
+
+
 async def test_a_purge_is_seen_by_all_workers_at_once(running: Running) -> None:
     node, origin = running
     await served_by(node, "/purged")
@@ -141,7 +165,7 @@ def test_nobody_outlives_the_supervisor(tmp_path: Path) -> None:
         pids = [process.pid for process in node.processes()]
         assert len(pids) == 3
         node.process.kill()
-        kit.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 2)
+        kit.until(lambda: not any(map(kit.alive, pids)), 2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
