@@ -240,7 +240,7 @@ class Collapse:
         lease = self._lease(found.fill_key, visit.sequence)
         if lease == WAIT:
             return  # another worker asks already
-        request = replace(visit.request, method="GET")
+        request = visit.request.with_method("GET")
         verdict = rules.revalidation(request, candidate.stored, Reason.STALE, visit.site.policy)
         fill = self._begin(visit, request, found, verdict, candidate, shared=True, lease=lease)
         fill.outcome.add_done_callback(_let_go)

@@ -119,8 +119,7 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
     modern = request.version >= (1, 1)
     lines: list[tuple[str, str]] = []
     has_host = next_hop = False
-    for line in headers.lines:
-        name = line[0].lower()
+    for name, line in zip(headers.names, headers.lines, strict=True):
         kind = _REQUEST_KIND.get(name)
         if kind is None:
             if name not in drop:
@@ -149,21 +148,11 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
 
 def response_to_client(response: Response, hop: Hop) -> Response:
     """The response as this node sends it on (or stores it). 1xx responses too."""
-    lines: list[tuple[str, str]] = []
-    connection: list[str] = []
-    via: str | None = None
-    for line in response.headers.lines:
-        name = line[0].lower()
-        if name not in _RESPONSE_ENDS:
-            lines.append(line)
-        elif name == "connection":
-            connection.append(line[1])
-        elif name == "via":
-            via = line[1] if via is None else f"{via}, {line[1]}"
-    if connection and (drop := _named_by_connection(connection)):
-        lines = [line for line in lines if line[0].lower() not in drop]
-    lines.append(("Via", _via(via, response.version, hop.pseudonym)))
-    return response.with_headers(Headers(lines))
+    headers = response.headers
+    via = ("Via", _via(headers.get("via"), response.version, hop.pseudonym))
+    if (connection := headers.get_all("connection")) and (drop := _named_by_connection(connection)):
+        headers = headers.without(drop)
+    return response.with_headers(headers.without(_RESPONSE_ENDS, (via,)))
 
 
 _RESPONSE_ENDS = frozenset({*HOP_BY_HOP, "via"})  # Via is written anew, with what was received in front

@@ -57,8 +57,9 @@ def frame(
 
     lines: list[tuple[str, str]] = []
     length_line = dated = upgrade = False
-    for line in response.headers.lines:
-        kind = _OURS.get(line[0].lower())
+    headers = response.headers
+    for name, line in zip(headers.names, headers.lines, strict=True):
+        kind = _OURS.get(name)
         if kind is None:
             lines.append(line)
         elif kind == _LENGTH:

@@ -1,54 +1,14 @@
 """The messages every room of the house speaks of: heads as values, bodies as streams.
 
 A head is complete and valid by the time it is built: the listener and the origin client reject what RFC 9112
-forbids before anything here sees it. Nothing here does I/O.
+forbids before anything here sees it. Nothing here does I/O. Heads are compiled: `_native/message.pyi`.
 """
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from edgecache.http.headers import Headers
+from edgecache._native.message import Headers, Peer, Request, Response
 
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who sent a request: the address the connection came from, not what a header claims."""
-
-    ip: str
-    port: int
-    tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request head (RFC 9110 §6, RFC 9112 §3)."""
-
-    method: str
-    scheme: str
-    """"http" or "https": how the client reached us."""
-    authority: str
-    """Host and optional port, as the client sent them; valid by RFC 3986 §3.2 and not empty."""
-    target: str
-    """Origin form ("/path?query") or "*", octet for octet as sent; absolute form is already resolved."""
-    headers: Headers
-    version: tuple[int, int] = (1, 1)
-    peer: Peer = field(default=Peer("127.0.0.1", 0))
-
-    def with_headers(self, headers: Headers) -> "Request":
-        return Request(self.method, self.scheme, self.authority, self.target, headers, self.version, self.peer)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A response head (RFC 9110 §15)."""
-
-    status: int
-    reason: str
-    headers: Headers
-    version: tuple[int, int] = (1, 1)
-
-    def with_headers(self, headers: Headers) -> "Response":
-        return Response(self.status, self.reason, headers, self.version)
+__all__ = ["BodyStream", "BytesBody", "Duplex", "EmptyBody", "Peer", "Request", "Response"]
 
 
 class BodyStream(Protocol):

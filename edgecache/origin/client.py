@@ -116,8 +116,8 @@ class HttpOrigin:
         length = body.length
         lines: list[tuple[str, str]] = []
         told = False
-        for line in request.headers.lines:
-            name = line[0].lower()
+        headers = request.headers
+        for name, line in zip(headers.names, headers.lines, strict=True):
             if name not in _FRAMING:
                 if name == "host" and self._host is not None:
                     line = (line[0], self._host)  # noqa: PLW2901 - this line, with the override

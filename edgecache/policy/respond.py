@@ -10,7 +10,7 @@ from edgecache.http.message import Request, Response
 from edgecache.http.stored import StoredResponse
 from edgecache.policy import ranges, surrogate
 from edgecache.policy.site import SitePolicy
-from edgecache.policy.validation import storable_fields
+from edgecache.policy.validation import HOP_BY_HOP, list_names
 from edgecache.policy.verdicts import (
     Form,
     NotModified,
@@ -79,9 +79,12 @@ def respond(
 
 def relay(response: Response, request: Request, site: SitePolicy, cache_status: str) -> Outgoing:
     """The head for what the origin sent, passed on as it came: fields the cache would not store included."""
-    fields = storable_fields(response.headers).plus(line for line in response.headers if line[0].lower() == "age")
+    headers = response.headers
+    if (connection := headers.get_all("connection")) and (named := list_names(connection)):
+        headers = headers.without(named)
+    ours = _NOT_RELAYED_WITH_KEYS if site.strip_surrogate_keys else _NOT_RELAYED
     body = request.method != "HEAD" and response.status >= 200 and response.status not in NO_CONTENT
-    return Outgoing(_dressed(response.with_headers(fields), site, cache_status), body)
+    return Outgoing(response.with_headers(headers.without(ours, (("Cache-Status", cache_status),))), body)
 
 
 def _as_it_came(stored: StoredResponse, part: tuple[int, int]) -> bool:
@@ -101,7 +104,7 @@ def _bare(headers: Headers) -> Headers:
 
 def _dressed(response: Response, site: SitePolicy, cache_status: str) -> Response:
     """Surrogate-Control is for us alone; our Cache-Status comes after those nearer the origin (RFC 9211 §2)."""
-    return response.with_headers(response.headers.without(hidden(site)).plus((("Cache-Status", cache_status),)))
+    return response.with_headers(response.headers.without(hidden(site), (("Cache-Status", cache_status),)))
 
 
 def hidden(site: SitePolicy) -> frozenset[str]:
@@ -111,3 +114,5 @@ def hidden(site: SitePolicy) -> frozenset[str]:
 
 _HIDDEN = frozenset({"surrogate-control"})
 _HIDDEN_WITH_KEYS = _HIDDEN | surrogate.FIELDS
+_NOT_RELAYED = _HIDDEN | HOP_BY_HOP
+_NOT_RELAYED_WITH_KEYS = _HIDDEN_WITH_KEYS | HOP_BY_HOP

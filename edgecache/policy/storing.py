@@ -102,7 +102,7 @@ def freshened(stored: StoredResponse, answer: Answer) -> tuple[StoredResponse, b
     if "date" not in named:
         merged = merged.replaced("date", format_date(now))
     response = stored.response.with_headers(merged.plus(("Age", age) for age in update.headers.get_all("age")))
-    whole = replace(answer, request=replace(answer.request, method="GET"), response=response)
+    whole = replace(answer, request=answer.request.with_method("GET"), response=response)
     control = freshness.control_of(merged, site)
     life = lifetime(response, control, now, site)
     names = vary.vary_names(merged)

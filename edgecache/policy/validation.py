@@ -21,6 +21,8 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that are not stored and not passed on."""
 
+_NOT_KEPT = HOP_BY_HOP | {"age"}
+
 DESCRIBES_STORED_OCTETS = frozenset(
     {
         "content-encoding",
@@ -111,8 +113,13 @@ def freshened(stored: Headers, update: Headers) -> Headers:
 
 def storable_fields(headers: Headers) -> Headers:
     """What of a response head is kept (§3.1): no hop-by-hop fields, none that Connection names, no Age."""
-    named = {name.lower() for name in split_lines(headers.get_all("connection"))}
-    return headers.without(HOP_BY_HOP | named | {"age"})
+    connection = headers.get_all("connection")
+    return headers.without(_NOT_KEPT | list_names(connection) if connection else _NOT_KEPT)
+
+
+def list_names(values: list[str]) -> frozenset[str]:
+    """The field names of a list such as Connection, lower case."""
+    return frozenset(name.lower() for name in split_lines(values))
 
 
 def strong_tag(headers: Headers) -> EntityTag | None:
