@@ -23,7 +23,7 @@ from edgecache.origin.api import OriginResponse
 from edgecache.policy import cache_status, rules, vary
 from edgecache.policy.verdicts import DoNotStore, Fetch, Ranges, Reason, Revalidate, Whole
 
-SendPassed = Callable[[Visit, Found, OriginResponse, Response, DoNotStore, int], Awaitable[None]]
+SendPassed = Callable[[Visit, Found, OriginResponse, Response, DoNotStore, int], Awaitable[object]]
 
 
 class Then(Enum):

@@ -42,7 +42,12 @@ class Found:
     candidates: list[Candidate]
     vary_miss: bool = False
     """Other variants are stored, none for this request."""
-    hit_for_pass: bool = False
+    pass_until: float = 0.0
+    """Until when it is remembered that these responses are not stored; 0: it is not."""
+
+    @property
+    def hit_for_pass(self) -> bool:
+        return self.pass_until > 0.0
 
     def of(self, stored: StoredResponse) -> Candidate:
         return next(candidate for candidate in self.candidates if candidate.stored is stored)
@@ -63,7 +68,7 @@ class Shelf:
         if not entry.flags & _NO_RESPONSE:
             return Found(primary, primary, self._candidates((primary, entry)))
         if entry.flags & _PASS:
-            return Found(primary, primary, [], hit_for_pass=now < entry.fresh_until)
+            return Found(primary, primary, [], pass_until=entry.fresh_until if now < entry.fresh_until else 0.0)
         keys = [
             self.store.variant_key(primary, vary.secondary_key(selecting))
             for names in marker_lists(entry.meta)
@@ -75,7 +80,8 @@ class Shelf:
             if variant is None:
                 continue
             if variant.flags & _PASS:
-                found.hit_for_pass = found.hit_for_pass or now < variant.fresh_until
+                if now < variant.fresh_until:
+                    found.pass_until = max(found.pass_until, variant.fresh_until)
             else:
                 found.candidates.extend(self._candidates((key, variant)))
         found.vary_miss = not found.candidates
@@ -136,10 +142,12 @@ class Shelf:
         keys = surrogate.keys(stored.response.headers, site.policy.max_tag_bytes)
         return object_tags(cache_key=cache_key, site=site.name, surrogate_keys=keys or ())
 
-    def remember_pass(self, key: bytes, *, now: float, seconds: float, fill_seq: int) -> None:
-        """Hit-for-pass for `key`, unless a response lies there."""
+    def remember_pass(self, key: bytes, *, now: float, seconds: float, fill_seq: int, known_until: float = 0.0) -> None:
+        """Hit-for-pass for `key`, unless a response lies there, or it is known for half that time anyway."""
+        if seconds <= 0 or known_until - now > seconds / 2:
+            return
         entry = self.store.peek(key)
-        if seconds > 0 and (entry is None or entry.flags & _PASS):
+        if entry is None or entry.flags & _PASS:
             marker = Record(b"", b"", now, now + seconds, 0.0, int(_PASS), 0, fill_seq, ())
             self.store.put(key, marker, [])
 

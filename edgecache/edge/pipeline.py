@@ -6,7 +6,7 @@ for turned out not to be for it, returns `Then.AGAIN`, and the loop looks anew. 
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from edgecache.edge import forwarding, respond
@@ -245,7 +245,7 @@ class Pipeline:
         # Numbers are allotted one by one to all processes: the next after `before` means that nobody's came between.
         return sequence if not covered and sequence == before + 1 else fill_seq
 
-    async def send_passed(
+    def send_passed(
         self,
         visit: Visit,
         found: Found,
@@ -253,10 +253,16 @@ class Pipeline:
         response: Response,
         judged: DoNotStore,
         fill_seq: int,
-    ) -> None:
+    ) -> Awaitable[bool]:
         """Stream an origin's answer that is not stored."""
-        self.shelf.remember_pass(found.fill_key, now=self._clock(), seconds=judged.hit_for_pass_s, fill_seq=fill_seq)
-        await self._stream(visit, origin, response, judged.reason, keep=None)
+        self.shelf.remember_pass(
+            found.fill_key,
+            now=self._clock(),
+            seconds=judged.hit_for_pass_s,
+            fill_seq=fill_seq,
+            known_until=found.pass_until,
+        )
+        return self._stream(visit, origin, response, judged.reason, keep=None)
 
     async def _send_and_store(
         self,
@@ -279,7 +285,7 @@ class Pipeline:
         keys = self.shelf.places(found.primary, stored, visit.request, self._clock(), fill_seq)
         self.shelf.put(keys, record, kept.chunks)
 
-    async def _stream(
+    def _stream(
         self,
         visit: Visit,
         origin: OriginResponse,
@@ -287,19 +293,19 @@ class Pipeline:
         why_not_stored: Reason | None,
         *,
         keep: Callable[[bytes], None] | None,
-    ) -> bool:
+    ) -> Awaitable[bool]:
         story, site = visit.story, visit.site
         story.status = response.status
         story.cache_status = cache_status.member(
             site.policy,
-            reason=Reason(story.reason),
+            reason=story.reason if isinstance(story.reason, Reason) else None,
             fwd_status=response.status,
             stored=keep is not None,
             detail=why_not_stored,
             key=visit.key_text,
         )
         out = rules.relay(response, visit.request, site.policy, story.cache_status)
-        return await respond.send_stream(visit.exchange, story, out.response, origin.body, keep=keep)
+        return respond.send_stream(visit.exchange, story, out.response, origin.body, keep=keep)
 
     # --- the next hop ---
 

@@ -100,12 +100,15 @@ async def send_stream(
 
     `keep` sees every piece (for storing on the way). True when it came whole.
     """
+    length, sent = body.length, 0
     try:
-        exchange.start(response, body.length)
-        while data := await body.read():
+        exchange.start(response, length)
+        while sent != length and (data := await body.read()):
             if keep is not None:
                 keep(data)
-            await _write(exchange, story, data)
+            await exchange.write(data)
+            sent += len(data)
+            story.body_bytes += len(data)
     except ClientGone:
         raise
     except HttpError as error:

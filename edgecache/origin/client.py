@@ -95,14 +95,16 @@ class HttpOrigin:
     ) -> OriginResponse:
         head = self._encode(request, body)
         may_retry = body.length == 0 and request.method in IDEMPOTENT
-        connection = await self._acquire(checked=not may_retry)
+        connection = self._newest_idle(checked=not may_retry) or await self._place()
         try:
             return await connection.exchange(request, head, body, on_interim)
         except OriginReset:
             # RFC 9112 §9.3.1: closed while it was idle, and told only now.
             if not (may_retry and connection.reused and not connection.received):
                 raise
-        connection = await self._acquire(fresh=True)
+        self._drop_newest_idle()
+        self._open += 1
+        connection = await self._connect()
         return await connection.exchange(request, head, body, on_interim)
 
     async def close(self) -> None:
@@ -140,19 +142,23 @@ class HttpOrigin:
             self._sweeper = Sweeper(asyncio.get_running_loop(), period_s)
         return self._sweeper
 
-    async def _acquire(self, *, checked: bool = False, fresh: bool = False) -> OriginConnection:
-        """A connection to use: the newest idle one, a new one, or whichever is free first.
-
-        `checked`: the request cannot be sent twice, so look whether the origin has closed. `fresh`: not a used one.
-        """
+    def _newest_idle(self, *, checked: bool) -> OriginConnection | None:
+        """`checked`: the request cannot be sent twice, so look whether the origin has closed."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and not (fresh or (checked and _has_news(connection))):
+            if connection.usable and not (checked and _has_news(connection)):
                 return connection
             connection.drop()
-            if fresh:
-                break  # its place is enough
-        if self._open < self._max_connections or fresh:
+        return None
+
+    def _drop_newest_idle(self) -> None:
+        """Its place is wanted for a fresh connection."""
+        if self._idle:
+            self._idle.pop().drop()
+
+    async def _place(self) -> OriginConnection:
+        """A new connection, or whichever is free first."""
+        if self._open < self._max_connections:
             self._open += 1
             return await self._connect()
         if len(self._waiters) >= self._max_waiters:

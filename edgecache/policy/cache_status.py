@@ -1,5 +1,7 @@
 """The Cache-Status member this cache adds (RFC 9211): what it did with a request, in the words of the RFC."""
 
+from functools import lru_cache
+
 from edgecache.http.structured import serialize_string, serialize_token
 from edgecache.policy.site import SitePolicy
 from edgecache.policy.verdicts import Reason
@@ -39,7 +41,7 @@ def member(
     `fwd` follows from `reason` where it is not given. `hit` and `fwd` exclude each other (§2.1): `fwd` wins. `detail`
     is the reason's word unless `fwd` already says it. `ttl` is what is left of freshness, negative when stale.
     """
-    parts = [serialize_token(site.cache_status_name)]
+    parts = [_token(site.cache_status_name)]
     if fwd is None and reason is not None and not hit:
         fwd = FORWARDED.get(reason)
     if fwd is not None:
@@ -56,11 +58,15 @@ def member(
         parts.append("collapsed")
     if key is not None and site.cache_status_key:
         parts.append(f"key={serialize_string(key)}")
-    if detail is None and reason is not None and reason is not Reason.FRESH and str(reason) != fwd:
-        detail = str(reason)
+    if detail is None and reason is not None and reason is not Reason.FRESH and reason != fwd:
+        detail = reason
     if detail is not None:
-        parts.append(f"detail={serialize_token(detail)}")
+        parts.append(f"detail={_token(detail)}")
     return "; ".join(parts)
+
+
+_token = lru_cache(maxsize=256)(serialize_token)
+"""Names and words come from the configuration and from fixed sets."""
 
 
 def _seconds(ttl: float) -> int:

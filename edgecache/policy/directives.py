@@ -8,6 +8,7 @@ a lifetime that is malformed or given twice with different values is zero (§4.2
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from edgecache.http.fields import is_token, parse_delta, split_lines, unquote
 from edgecache.http.structured import Item, Member, Token
@@ -61,8 +62,26 @@ class Directives:
         return frozenset(names)
 
 
+_NONE = Directives()
+_REMEMBERED_OCTETS = 256
+"""Longer values are rare, and a stranger could make each one different."""
+
+
 def parse_directives(lines: list[str]) -> Directives:
     """The directives of a field's lines (§5.2: 1#cache-directive)."""
+    if not lines:
+        return _NONE
+    if len(lines) == 1 and len(lines[0]) <= _REMEMBERED_OCTETS:
+        return _of_line(lines[0])
+    return _parse(lines)
+
+
+@lru_cache(maxsize=1024)
+def _of_line(line: str) -> Directives:
+    return _parse([line])
+
+
+def _parse(lines: list[str]) -> Directives:
     arguments: dict[str, tuple[str | None, ...]] = {}
     for name, argument in _elements(split_lines(lines)):
         arguments[name] = (*arguments.get(name, ()), argument)

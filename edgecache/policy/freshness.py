@@ -56,7 +56,8 @@ def control_of(headers: Headers, site: SitePolicy) -> Control:
         return Control(surrogate, Source.SURROGATE_CONTROL)
     for name in site.target_fields:
         # RFC 9213 §2.1, §2.2: an empty or malformed field is as good as none, and the next one is asked.
-        members = parse_dictionary(headers.get(name) or "")
+        value = headers.get(name)
+        members = parse_dictionary(value) if value else None
         targeted = from_dictionary(members) if members else None
         if targeted is not None:
             return Control(targeted, Source.TARGETED)
@@ -69,6 +70,8 @@ def surrogate_control(lines: list[str], name: str) -> Directives | None:
     A directive is meant for all surrogates, or with a parameter for the ones so named; those for others are not for
     us. "max-age=60+30" allows 30 seconds more while stale. None where nothing that we know is for us.
     """
+    if not lines:
+        return None
     mine: list[str] = []
     for element in split_lines(lines):
         directive, *targets = split_parameters(element)

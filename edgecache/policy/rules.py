@@ -7,6 +7,7 @@ client gets. All pure: the time is an argument, the outcome a value, the work is
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request, Response
@@ -262,7 +263,7 @@ def _request_directives(request: Request, site: SitePolicy) -> Directives:
     if not site.honour_request_directives:
         return _NO_DIRECTIVES
     lines = request.headers.get_all("cache-control")
-    if not lines and "no-cache" in parse_directives(request.headers.get_all("pragma")):
+    if not lines and "pragma" in request.headers and "no-cache" in parse_directives(request.headers.get_all("pragma")):
         return parse_directives(["no-cache"])
     return parse_directives(lines)
 
@@ -271,7 +272,12 @@ def _forwarded(headers: Headers, site: SitePolicy) -> Headers:
     """What goes to the origin also says that Surrogate-Control is understood here."""
     if not site.surrogate_capability:
         return headers
-    return headers.plus([("Surrogate-Capability", f'{site.surrogate_name}="Surrogate/1.0"')])
+    return headers.plus(_capability(site.surrogate_name))
+
+
+@lru_cache(maxsize=64)
+def _capability(name: str) -> tuple[tuple[str, str]]:
+    return (("Surrogate-Capability", f'{name}="Surrogate/1.0"'),)
 
 
 def _one_hop_less(request: Request) -> Headers:
