@@ -128,8 +128,11 @@ class Fill:
         try:
             await self._run()
         except Exception as error:
+            internal = HttpError("internal error", code="internal")
             if not self.outcome.done():
-                self.outcome.set_result(Failed(HttpError("internal error", code="internal")))
+                self.outcome.set_result(Failed(internal))
+            elif isinstance(arriving := self.outcome.result(), Arriving) and not arriving.buffer.done:
+                arriving.buffer.fail(internal)  # else its readers would wait for ever
             _log.exception("fill of %s failed", self.cache_key)
             if not isinstance(error, HttpError):
                 raise
