@@ -4,7 +4,8 @@
 //   node driver.mjs PACKAGE run BASE [ID…]    its client against BASE; prints the tests and their results as JSON
 //   node driver.mjs PACKAGE list              the tests, and the results of other caches that the package carries
 //
-// PACKAGE is the folder of the package or of a checkout of a newer edition.
+// PACKAGE is the folder of the package, or of a checkout of a newer edition, which keeps its programs in test-engine/ and
+// may take the runtime's own fetch.
 
 import fs from 'node:fs'
 import net from 'node:net'
@@ -14,12 +15,25 @@ import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 
 const [folder, mode, base, ...ids] = process.argv.slice(2)
+const engine = fs.existsSync(path.join(folder, 'test-engine')) ? path.join(folder, 'test-engine') : folder
 const load = name => import(pathToFileURL(path.join(folder, name)).href)
+const program = name => import(pathToFileURL(path.join(engine, name)).href)
+
+async function client (runTests, tests) {
+  if (runTests.length < 4) return runTests(tests, false, base)
+  const { resolve } = createRequire(path.resolve(folder, 'package.json'))
+  for (const name of ['node-fetch', 'node-fetch-with-proxy']) {
+    let found
+    try { found = resolve(name) } catch { continue }
+    return runTests(tests, (await import(pathToFileURL(found).href)).default, false, base)
+  }
+  throw new Error(`no node-fetch beside ${folder}: npm install there`)
+}
 
 async function suites () {
   const all = [...(await load('tests/index.mjs')).default]
-  // The suite's own command line adds this group by hand; newer editions have dropped or listed it.
-  if (fs.existsSync(path.join(folder, 'tests/surrogate-control.mjs'))) {
+  // The package's own command line adds this group by hand; newer editions have dropped it.
+  if (engine === folder && fs.existsSync(path.join(folder, 'tests/surrogate-control.mjs'))) {
     const surrogate = (await load('tests/surrogate-control.mjs')).default
     if (!all.some(suite => suite.id === surrogate.id)) all.push(surrogate)
   }
@@ -48,17 +62,16 @@ async function origin () {
   }
   console.log = () => {}
   Object.assign(process.env, { npm_config_protocol: 'http', npm_config_port: '0', npm_config_pidfile: os.devNull })
-  await load('server/server.mjs')
+  await program('server/server.mjs')
 }
 
 async function run () {
   const all = await suites()
-  const { runTests, getResults } = await load('client/runner.mjs')
-  const fetch = createRequire(path.resolve(folder, 'package.json'))('node-fetch')
+  const { runTests, getResults } = await program('client/runner.mjs')
   const chosen = ids.length === 0
     ? all
     : all.map(suite => ({ ...suite, tests: suite.tests.filter(test => ids.includes(test.id)) }))
-  await runTests(chosen, fetch, false, base)
+  await client(runTests, chosen)
   return { suites: outline(all), results: getResults() }
 }
 
