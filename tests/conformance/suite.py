@@ -48,19 +48,28 @@ def missing_program() -> str | None:
 
 
 def install() -> Path:
-    """The folder of the pinned package, installed if need be. Only what is asked for: no scripts are run."""
-    home = _ROOT / ".cache" / "conformance" / EDITION
-    package = home / "node_modules" / "http-cache-tests"
-    done = home / "installed"
-    if done.exists():
-        return package
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "package.json").write_text('{"private": true}\n')
+    """The folder of the pinned package, installed if need be. Only what is asked for: no scripts are run.
+
+    It appears whole or not at all, whoever else installs it at the same time.
+    """
+    home = _ROOT / ".cache" / "conformance"
+    done = home / EDITION
+    if not done.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="installing-", dir=home, ignore_cleanup_errors=True) as scratch:
+            _npm_install(Path(scratch))
+            with contextlib.suppress(OSError):  # somebody else was quicker
+                Path(scratch).rename(done)
+    return done / "node_modules" / "http-cache-tests"
+
+
+def _npm_install(folder: Path) -> None:
+    (folder / "package.json").write_text('{"private": true}\n')
     command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--loglevel=error"]
     try:
         installed = subprocess.run(
             [*command, f"http-cache-tests@{EDITION}"],
-            cwd=home,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=INSTALL_S,
@@ -70,8 +79,6 @@ def install() -> Path:
         raise CannotRun(f"npm has not installed the suite within {INSTALL_S:.0f} s") from error
     if installed.returncode != 0:
         raise CannotRun(f"npm could not install the suite:\n{installed.stderr.strip()}")
-    done.touch()
-    return package
 
 
 def run(package: Path, only: Sequence[str] = ()) -> Score:
