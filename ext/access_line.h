@@ -58,9 +58,10 @@ static char *al_quoted(char *o, al_text t) {
         } else if (c == '"' || c == '\\') {
             *o++ = '\\';
             *o++ = (char)c;
-        } else if (c == '\t') {
-            o = AL_LITERAL(o, "\\t");
-        } else { /* no other control octet is in a plain request; the rest is Latin-1 */
+        } else if (c >= 0x08 && c <= 0x0d && c != 0x0b) {
+            *o++ = '\\';
+            *o++ = "btn?fr"[c - 0x08];
+        } else { /* other controls, and Latin-1 */
             o = AL_LITERAL(o, "\\u00");
             *o++ = hex[c >> 4];
             *o++ = hex[c & 15];

@@ -25,6 +25,7 @@ class Teller:
         headers = request.headers
         begun = exchange.received_at
         sent_at = exchange.started_at
+        version = request.version
         record = ExchangeFinished(
             time=begun,
             site=story.site,
@@ -33,12 +34,12 @@ class Teller:
             scheme=request.scheme,
             host=request.authority,
             target=request.target,
-            protocol=f"HTTP/{request.version[0]}.{request.version[1]}",
+            protocol="HTTP/1.1" if version == (1, 1) else f"HTTP/{version[0]}.{version[1]}",
             status=story.status if exchange.started else 0,
             bytes_in=exchange.bytes_in,
             bytes_out=story.body_bytes,
             outcome=story.outcome,
-            reason=str(story.error or story.reason),
+            reason=story.error or story.reason,
             duration_s=max(0.0, self._clock() - begun),
             ttfb_s=max(0.0, sent_at - begun) if sent_at else None,
             origin_s=story.origin_s or None,

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from urllib.parse import unquote_plus
 
+from edgecache._native.accessline import json_line
 from edgecache.observe.events import ExchangeFinished
 
 _log = logging.getLogger("edgecache.accesslog")
@@ -66,6 +67,24 @@ def combined_second(second: int) -> str:
 
 def json_formatter(redact: Redactor) -> Formatter:
     """One JSON object per line, ASCII only; times are UTC, durations seconds."""
+    clock = _Clock(json_second)
+    in_words = json_in_words(redact)
+
+    def line(event: ExchangeFinished) -> str:
+        target, referer = event.target, event.referer
+        text = json_line(
+            event,
+            clock(event.time),
+            redact(target) if "?" in target else target,
+            redact(referer) if "?" in referer else referer,
+        )
+        return in_words(event) if text is None else text
+
+    return line
+
+
+def json_in_words(redact: Redactor) -> Formatter:
+    """What `json_formatter` writes, in plain Python: for texts beyond Latin-1, and to compare with."""
     clock = _Clock(json_second)
 
     def line(event: ExchangeFinished) -> str:

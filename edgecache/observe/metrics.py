@@ -74,17 +74,17 @@ class Recorder:
         add = self._add
         block = self._layout.block(event.site)
         at = block + cell(_INDEX[event.outcome], event.status)
-        microseconds = round(event.duration_s * 1e6)
+        microseconds = int(event.duration_s * 1e6 + 0.5)  # never below 0, as the teller sees to
         add(at + bucket(microseconds))
-        add(at + BUCKETS, max(microseconds, 0))
+        add(at + BUCKETS, microseconds)
         if event.bytes_in:
             add(block + BYTES_IN, event.bytes_in)
         if event.bytes_out:
             add(block + BYTES_OUT, event.bytes_out)
         if event.origin_s is not None:
-            microseconds = round(event.origin_s * 1e6)
+            microseconds = max(int(event.origin_s * 1e6 + 0.5), 0)
             add(block + ORIGIN + bucket(microseconds))
-            add(block + ORIGIN + BUCKETS, max(microseconds, 0))
+            add(block + ORIGIN + BUCKETS, microseconds)
         if event.aborted:
             add(block + ABORTED)
 

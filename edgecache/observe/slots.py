@@ -117,7 +117,8 @@ assert len(OUTCOMES) <= MAX_OUTCOMES
 
 def bucket(microseconds: int) -> int:
     """The bucket a duration falls into."""
-    return min(BUCKETS - 1, (max(microseconds - 1, 0) >> 5).bit_length())
+    number = ((microseconds - 1) >> 5).bit_length() if microseconds > 0 else 0
+    return number if number < BUCKETS else BUCKETS - 1
 
 
 class ProcessGauges:

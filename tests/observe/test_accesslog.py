@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgecache._native.accessline import json_line
 from edgecache.observe import accesslog
-from edgecache.observe.accesslog import AccessLog, Redactor, combined_formatter, json_formatter
+from edgecache.observe.accesslog import AccessLog, Redactor, combined_formatter, json_formatter, json_in_words
 from edgecache.observe.events import ExchangeFinished
+from edgecache.policy.verdicts import Reason
 from tests.observe.sample import sample
 
 REDACT = Redactor(["token", "api_key", "x-amz-*"])
@@ -93,6 +95,34 @@ def test_secrets_are_never_logged() -> None:
 
 
 STRANGER = st.text(st.characters(max_codepoint=255) | st.sampled_from('\r\n"\\\x1b\x9b\u2028 '), max_size=40)
+
+
+TIMES_S = st.integers(0, 10**10).map(lambda microseconds: microseconds / 1e6)
+
+
+@given(
+    event=st.builds(
+        sample,
+        time=st.floats(0, 4e9),
+        target=STRANGER,
+        user_agent=st.text(max_size=20) | STRANGER,
+        host=STRANGER | st.just("x" * 9000),
+        reason=st.sampled_from([Reason.FRESH, "origin-timeout"]),
+        duration_s=TIMES_S,
+        ttfb_s=st.none() | TIMES_S,
+        origin_s=st.none() | TIMES_S,
+        request_id=st.just("") | STRANGER,
+        bytes_in=st.integers(0, 2**40),
+        aborted=st.booleans(),
+    )
+)
+def test_the_compiled_line_is_the_one_in_words(event: ExchangeFinished) -> None:
+    assert TO_JSON(event) == json_in_words(REDACT)(event)
+
+
+def test_what_is_beyond_latin_1_is_written_in_words() -> None:
+    assert json_line(sample(user_agent="\u2028"), "", "", "") is None
+    assert json.loads(TO_JSON(sample(user_agent="\u2028")))["user_agent"] == "\u2028"
 
 
 @given(STRANGER, STRANGER, STRANGER, STRANGER)
