@@ -89,6 +89,12 @@ cdef class Headers:
                 found.append((<tuple> self.lines[i])[1])
         return found
 
+    def touch(self, names):
+        for have in self._lower():
+            if have in names:
+                return True
+        return False
+
     def without(self, names, plus=()):
         cdef tuple have = self._lower()
         cdef list lines = [], kept = []

@@ -31,6 +31,9 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of this name, in order."""
 
+    def touch(self, names: Container[str]) -> bool:
+        """Is the lower-case name of any line in `names`?"""
+
     def without(self, names: Container[str], plus: Iterable[tuple[str, str]] = ()) -> Headers:
         """These fields less those whose lower-case name is in `names`, then `plus`."""
 

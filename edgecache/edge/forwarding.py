@@ -15,6 +15,7 @@ from edgecache.http.headers import Headers
 from edgecache.http.message import Request, Response
 from edgecache.policy.verdicts import Reason, Reject
 
+Lines = tuple[tuple[str, str], ...]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 HOP_BY_HOP: dict[str, str] = {
@@ -114,8 +115,14 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
     `Upgrade` stays only where it offers a protocol of `hop.tunnels`; the caller then tunnels on a 101.
     """
     headers = request.headers
+    via = ("Via", _via(headers.get("via"), request.version, hop.received_by))
+    told = client_lines(request, trusted=hop.trusts(request.peer.ip))
+    if hop.untold:
+        told = tuple(line for line in told if line[0].lower() not in hop.untold)
     drop = _named_by_connection(headers.get_all("connection"))
     host = request.authority
+    if not drop and headers.get("host") == host and not headers.touch(_TAKES_CARE):
+        return request.with_headers(headers.without(_REQUEST_ENDS, (via, *told)))
     modern = request.version >= (1, 1)
     lines: list[tuple[str, str]] = []
     has_host = next_hop = False
@@ -140,10 +147,7 @@ def request_to_origin(request: Request, hop: Hop) -> Request:
         lines.insert(0, ("Host", host))
     if next_hop and modern:
         lines += _connection_lines(request, hop)
-    lines.append(("Via", _via(headers.get("via"), request.version, hop.received_by)))
-    told = client_lines(request, trusted=hop.trusts(request.peer.ip))
-    lines += [line for line in told if line[0].lower() not in hop.untold] if hop.untold else told
-    return request.with_headers(Headers(lines))
+    return request.with_headers(Headers((*lines, via, *told)))
 
 
 def response_to_client(response: Response, hop: Hop) -> Response:
@@ -170,6 +174,9 @@ _REQUEST_KIND: dict[str, int] = {
     "expect": _EXPECT,
     "max-forwards": _MAX_FORWARDS,
 }
+_REQUEST_ENDS = frozenset(name for name, kind in _REQUEST_KIND.items() if kind == _REMOVED)
+_TAKES_CARE = frozenset(_REQUEST_KIND).difference(_REQUEST_ENDS, {"host"})
+"""Fields that take more than leaving them out."""
 
 
 def list_members(values: Iterable[str]) -> list[str]:
@@ -246,32 +253,36 @@ def _answer_as_origin(request: Request) -> FinalRecipient:
 
 
 # --- who asked: X-Forwarded-* and Forwarded (RFC 7239) ---
-def client_lines(request: Request, *, trusted: bool) -> list[tuple[str, str]]:
+def client_lines(request: Request, *, trusted: bool) -> Lines:
     """The fields that tell the origin who asked. What an untrusted peer claims is not repeated."""
-    peer, headers = request.peer, request.headers
-    element = f"for={_node(peer.ip)};host={_value(request.authority)};proto={request.scheme}"
-    address = peer.ip or "unknown"
+    plain = _plain_lines(request.peer.ip or "unknown", request.authority, request.scheme)
     if not trusted:
-        return [
-            ("X-Forwarded-For", address),
-            ("X-Forwarded-Proto", request.scheme),
-            ("X-Forwarded-Host", request.authority),
-            ("Forwarded", element),
-        ]
+        return plain
+    headers = request.headers
+    (_, address), (_, scheme), (_, authority), (_, element) = plain
     chain, before = headers.get("x-forwarded-for"), headers.get("forwarded")
-    return [
+    return (
         ("X-Forwarded-For", f"{chain}, {address}" if chain else address),
         # These two have no list form: the first trusted proxy saw the client, so its word stands.
-        ("X-Forwarded-Proto", headers.get("x-forwarded-proto") or request.scheme),
-        ("X-Forwarded-Host", headers.get("x-forwarded-host") or request.authority),
+        ("X-Forwarded-Proto", headers.get("x-forwarded-proto") or scheme),
+        ("X-Forwarded-Host", headers.get("x-forwarded-host") or authority),
         ("Forwarded", f"{before}, {element}" if before else element),
-    ]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _plain_lines(address: str, authority: str, scheme: str) -> Lines:
+    """Of a client that came by no proxy; a client asks many times."""
+    return (
+        ("X-Forwarded-For", address),
+        ("X-Forwarded-Proto", scheme),
+        ("X-Forwarded-Host", authority),
+        ("Forwarded", f"for={_node(address)};host={_value(authority)};proto={scheme}"),
+    )
 
 
 def _node(ip: str) -> str:
     """A node of RFC 7239 §6: IPv6 in brackets and therefore quoted."""
-    if not ip:
-        return "unknown"
     return f'"[{ip}]"' if ":" in ip else ip
 
 

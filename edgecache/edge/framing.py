@@ -55,9 +55,11 @@ def frame(
         framing = Framing.UNTIL_CLOSE
         keep_alive = False
 
+    headers = response.headers
+    if framing == Framing.LENGTH and keep_alive and version >= (1, 1) and _says_all(headers, str(length)):
+        return list(headers.lines), framing, True
     lines: list[tuple[str, str]] = []
     length_line = dated = upgrade = False
-    headers = response.headers
     for name, line in zip(headers.names, headers.lines, strict=True):
         kind = _OURS.get(name)
         if kind is None:
@@ -88,6 +90,14 @@ def frame(
     elif version < (1, 1):
         lines.append(("Connection", "keep-alive"))
     return lines, framing, keep_alive
+
+
+_FRAMES = frozenset(name for name, kind in _OURS.items() if kind in {_CONNECTION, _UPGRADE})
+
+
+def _says_all(headers: Headers, length: str) -> bool:
+    """Has the response the lines already that it needs, and no other of ours?"""
+    return headers.get("content-length") == length and "date" in headers and not headers.touch(_FRAMES)
 
 
 def switching_lines(response: Response) -> list[tuple[str, str]]:

@@ -18,8 +18,8 @@ from edgecache.policy import respond, surrogate, vary
 from edgecache.purge.tags import object_tags
 from edgecache.store.memory import MemoryStore, Record
 
-_MARKER = StoredFlag.VARY_MARKER
-_PASS = StoredFlag.HIT_FOR_PASS
+_MARKER = int(StoredFlag.VARY_MARKER)  # plain numbers: the operators of IntFlag are written in Python
+_PASS = int(StoredFlag.HIT_FOR_PASS)
 _NO_RESPONSE = _MARKER | _PASS
 MAX_VARY_LISTS = 8
 """Different Vary lists remembered for one primary key; an origin that shows more has its oldest forgotten."""

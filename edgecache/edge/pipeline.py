@@ -128,7 +128,7 @@ class Pipeline:
             case forwarding.FinalRecipient(response, body):
                 await self._answer_as_origin(visit, response, body)
                 return
-        if forwarding.tunnel_offered(request, self._hop) is not None:
+        if exchange.upgrade is not None and forwarding.tunnel_offered(request, self._hop) is not None:
             # Nothing stored can answer an offer to switch protocols, and nobody can share the connection it becomes.
             await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
             return

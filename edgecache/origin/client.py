@@ -119,6 +119,8 @@ class HttpOrigin:
         lines: list[tuple[str, str]] = []
         told = False
         headers = request.headers
+        if self._host is None and length == 0 and request.method not in BODY_EXPECTED and not headers.touch(_FRAMING):
+            return encode_request_head(request.method, request.target, headers.lines)
         for name, line in zip(headers.names, headers.lines, strict=True):
             if name not in _FRAMING:
                 if name == "host" and self._host is not None:
