@@ -1,11 +1,14 @@
 """The arithmetic of the public suite's results."""
 
+import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
-from tests.conformance.score import Baseline, Kind, Outcome, Report, Score, Suite
+from tests.conformance.score import DELIBERATE, Baseline, Kind, Outcome, Report, Score, Suite
+from tests.conformance.suite import BASELINE, PAGE
 
 
 def _test(test_id: str, kind: str = "required", needs: tuple[str, ...] = (), *, browser: bool = False) -> object:
@@ -82,3 +85,17 @@ def test_the_page_s_table() -> None:
         "| two | - | 1 / 2 | 1 / 1 |",
         "| **all** | 2 / 2 | 1 / 2 | 1 / 1 |",
     ]
+
+
+def test_every_choice_is_on_the_page() -> None:
+    """What does not pass on purpose, and each answer to a test that only asks, has a row; in the right table."""
+    why_not, yes, no = re.findall(r"^\| tests \|.*\n\|---.*\n((?:\|.*\n)+)", PAGE.read_text(), re.MULTILINE)
+    named = [
+        re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (.*?) \| ", t, re.MULTILINE))) for t in (why_not, yes, no)
+    ]
+    chosen = Baseline.load(BASELINE).chosen
+    wanted = [set(DELIBERATE), {name for name, answer in chosen.items() if answer}]
+    wanted.append(set(chosen) - wanted[1])
+    for patterns, names in zip(named, wanted, strict=True):
+        assert {name for name in names if not any(fnmatchcase(name, each) for each in patterns)} == set()
+        assert {each for each in patterns if not any(fnmatchcase(name, each) for name in names)} == set()
