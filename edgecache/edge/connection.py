@@ -104,6 +104,9 @@ class Shared:
     connections: set["ClientConnection"] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     draining: bool = False
+    """From now on answers close their connections."""
+    idle_ends: bool = False
+    """And those without a request end at once."""
 
 
 class ClientConnection(Wire):
@@ -267,12 +270,12 @@ class ClientConnection(Wire):
             if self.lane is not None and self.lane.busy:
                 pass  # an answer is under way in front of us
             elif not (decoder.buffered or decoder.in_message):
-                if self.eof or (self.shared.draining and not self._input_waits()):
+                if self.eof or (self.shared.idle_ends and not self._input_waits()):
                     self.end(linger=False)
                     return None
                 if self.lane is not None:
                     self.lane.arm()
-                fresh_while_draining = self.shared.draining and not self._answered_one()
+                fresh_while_draining = self.shared.idle_ends and not self._answered_one()
                 self.limit(Phase.IDLE, min(1.0, self.shared.limits.idle_s) if fresh_while_draining else None)
             elif self.eof:
                 self.end(linger=False)

@@ -104,6 +104,7 @@ class Listener:
         if idle_s and shared.connections:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), min(idle_s, timeout))
+        shared.idle_ends = True
         for connection in list(shared.connections):
             connection.wake()
         timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - begun))
