@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -34,6 +35,7 @@ from edgecache.edge.lookup import Shelf, only_secondary_key
 from edgecache.edge.pipeline import Pipeline
 from edgecache.edge.sites import Site, Sites
 from edgecache.edge.teller import Teller
+from edgecache.edge.tls import TlsError, server_contexts
 from edgecache.http.cachekey import QueryMode
 from edgecache.http.clock import wall_clock
 from edgecache.http.dates import parse_date
@@ -248,10 +250,17 @@ class Worker:
             site.policy.cache_status_name,
             plain_query=query.mode is QueryMode.ALL and not query.sort and not site.policy.no_vary_search,
             block=self._layout.block(site.name),
+            hsts=site.hsts or "",
+            only_tls=site.https_port is not None,
         )
 
-    async def start(self, doors: Sequence[socket.socket] | None = None) -> None:
-        """Accept on these sockets, or bind. Raises `StartError`, with nothing left open."""
+    async def start(
+        self,
+        doors: Sequence[socket.socket] | None = None,
+        contexts: Sequence[ssl.SSLContext | None] | None = None,
+    ) -> None:
+        """Accept on these sockets, with these contexts for TLS, or bind and make them. Raises `StartError`, with
+        nothing left open."""
         if self._access_log is not None:
             try:
                 self._access_log.start()
@@ -262,12 +271,14 @@ class Worker:
         if self._leases is not None:
             self._leases.start()
         try:
+            if contexts is None:
+                contexts = server_contexts(self.config)
             for i, (listener, listen) in enumerate(zip(self.listeners, self.config.listen, strict=True)):
                 door = (listen.address.host, listen.address.port) if doors is None else doors[i]
-                await _bind(listener.start(door), f"listen {listen.address}")
-        except StartError:
+                await _bind(listener.start(door, contexts[i]), f"listen {listen.address}")
+        except (StartError, TlsError) as error:
             await self.close(0.0)
-            raise
+            raise StartError(str(error)) from error
 
     async def close(self, drain_s: float, idle_s: float = 0.0) -> bool:
         """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut.
@@ -409,10 +420,10 @@ class Edge:
     def admin(self) -> AdminServer:
         return self.control.admin
 
-    async def start(self, doors: Doors | None = None) -> None:
+    async def start(self, doors: Doors | None = None, contexts: Sequence[ssl.SSLContext | None] | None = None) -> None:
         """Accept on these sockets, which are then the edge's to close, or bind. Raises `StartError`, with nothing left
         open."""
-        await self.worker.start(doors.public[0] if doors is not None else None)
+        await self.worker.start(doors.public[0] if doors is not None else None, contexts)
         try:
             await self.control.start(doors.admin if doors is not None else None)
         except StartError:
@@ -471,7 +482,14 @@ def _hop(config: Config) -> Hop:
 
 
 def _site(site: SiteConfig, config: Config) -> Site:
-    return Site(policy=site_policy(site, config.memory), origin=_origin(site.origin), hosts=site.hosts)
+    port = next((listen.address.port for listen in config.listen if listen.tls is not None), 443)
+    return Site(
+        policy=site_policy(site, config.memory),
+        origin=_origin(site.origin),
+        hosts=site.hosts,
+        hsts=site.hsts.value if site.hsts is not None else None,
+        https_port=port if site.redirect_to_https else None,
+    )
 
 
 def _origin(origin: OriginConfig) -> HttpOrigin:

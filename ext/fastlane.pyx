@@ -82,7 +82,7 @@ h1_init()
 pr_init()
 
 cdef enum:
-    GAP = 256                    # room between head and body for the lines of this one response
+    GAP = 384                    # room between head and body for the lines of this one response
     ROOM = 128 * 1024            # of the buffer a response is put together in; larger heads take the ordinary path
     KEY_ROOM = 2400
     PIECE = 64 * 1024            # of a pinned body, copied for the transport when the socket is full
@@ -116,10 +116,25 @@ cdef class LaneSite:
 
     cdef bytes name
     cdef bytes scheme_status           # "Cache-Status: NAME; hit; ttl="
+    cdef bytes hsts                    # "CRLF Strict-Transport-Security: …", or empty
+    cdef bint only_tls
     cdef bint plain_query
     cdef Py_ssize_t block
 
-    def __init__(self, name: str, cache_status_name: str, *, plain_query: bool, block: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        cache_status_name: str,
+        *,
+        plain_query: bool,
+        block: int,
+        hsts: str = "",
+        only_tls: bool = False,
+    ) -> None:
+        self.hsts = b"\r\nStrict-Transport-Security: %b" % hsts.encode("ascii") if hsts else b""
+        if len(self.hsts) > 96:
+            raise ValueError("no such Strict-Transport-Security")
+        self.only_tls = only_tls
         self.name = name.encode("latin-1", "replace")
         self.scheme_status = b"Cache-Status: %b; hit; ttl=" % cache_status_name.encode("ascii")
         self.plain_query = plain_query
@@ -497,7 +512,7 @@ cdef class FastConnection:
             self.host_n = field.value_n
             memcpy(self.host, p + field.value, field.value_n)
         site = self.site
-        if site is None or (request.query and not site.plain_query):
+        if site is None or (request.query and not site.plain_query) or (site.only_tls and not self.tls):
             return False
         if request.via >= 0 and lane.passed_here(p):
             return False
@@ -598,7 +613,7 @@ cdef class FastConnection:
         return True
 
     cdef size_t own_lines(self, char *o, double now, const Found *found, al_event *event) noexcept:
-        """Age, Cache-Status and the empty line; `event` learns what Cache-Status says."""
+        """Age, Cache-Status, over TLS the site's own field, and the empty line; `event` learns what Cache-Status says."""
         cdef char *begin = o
         cdef char *status
         cdef double age = now - found.born_at
@@ -613,6 +628,10 @@ cdef class FastConnection:
         o = al_number(o + n, <uint64_t> ttl if ttl < 999999999999999.0 else 999999999999999)
         event.cache_status.p = status
         event.cache_status.n = o - status
+        if self.tls:
+            n = PyBytes_GET_SIZE(self.site.hsts)
+            memcpy(o, PyBytes_AS_STRING(self.site.hsts), n)
+            o += n
         memcpy(o, b"\r\n\r\n", 4)
         return (o + 4) - begin
 

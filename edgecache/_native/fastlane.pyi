@@ -23,8 +23,18 @@ class _Slow(Protocol):
 class LaneSite:
     """What the lane must know of a site."""
 
-    def __init__(self, name: str, cache_status_name: str, *, plain_query: bool, block: int) -> None:
-        """`plain_query`: the query is part of the cache key as it is. `block`: where its counters begin."""
+    def __init__(
+        self,
+        name: str,
+        cache_status_name: str,
+        *,
+        plain_query: bool,
+        block: int,
+        hsts: str = "",
+        only_tls: bool = False,
+    ) -> None:
+        """`plain_query`: the query is part of the cache key as it is. `block`: where its counters begin. `hsts`: value
+        of Strict-Transport-Security over TLS, none if empty. `only_tls`: requests over plain HTTP take judgement."""
 
 @final
 class Lane:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edgecache.config import source
+from edgecache.config import certificates, source
 from edgecache.config.model import Config
 from edgecache.config.options import (
     PREFIX,
@@ -27,6 +27,7 @@ from edgecache.config.options import (
     spell,
 )
 from edgecache.config.units import format_duration, format_size
+from edgecache.http.clock import wall_clock
 
 RESERVED = frozenset(PREFIX + word for word in ("CONFIG", "TO", "TOKEN", "TOKEN_FILE"))
 """Variables that are not configuration keys: the file to read, and what clients of the admin API use."""
@@ -102,6 +103,7 @@ def load(
         problems += _explain(error.errors(include_url=False), where_is, data)
     if config is not None:
         problems += _check_files(config, where_is)
+        problems += _check_certificates(config, where_is, warnings)
     if config is None or problems:
         raise ConfigError(sorted(problems, key=_place))
     return Loaded(config, tuple(warnings))
@@ -306,4 +308,30 @@ def _check_files(config: Config, where_is: Any) -> list[Problem]:
             detail = error.strerror or type(error).__name__
             expected = f"a PEM file of certificates ({detail})"
             problems.append(Problem(where_is(path), spell(path), show(ca_file), expected))
+    return problems
+
+
+def _check_certificates(config: Config, where_is: Any, warnings: list[str]) -> list[Problem]:
+    problems = []
+    now = wall_clock()
+    for index, listen in enumerate(config.listen):
+        if listen.tls is None:
+            continue
+        path: Path = ("listen", index, "tls")
+        if listen.tls.ciphers is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(listen.tls.ciphers)
+            except ssl.SSLError:
+                ciphers: Path = (*path, "ciphers")
+                expected = "a list of ciphers as OpenSSL writes it"
+                problems.append(Problem(where_is(ciphers), spell(ciphers), show(listen.tls.ciphers), expected))
+        for number, certificate in enumerate(listen.tls.certificates):
+            try:
+                warning = certificates.ending(certificate, certificates.read(certificate), now)
+            except certificates.CertificateError as error:
+                file: Path = (*path, "certificates", number, error.key)
+                value = show(getattr(certificate, error.key))
+                problems.append(Problem(where_is(file), spell(file), value, error.expected))
+            else:
+                warnings += [warning] if warning else []
     return problems

@@ -125,6 +125,10 @@ def _parameter(value: object) -> str:
     return value
 
 
+def _version(value: object) -> object:
+    return str(value) if isinstance(value, float) else value  # YAML reads a bare 1.3 as a number
+
+
 def _log_format(value: object) -> object:
     return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
@@ -166,10 +170,60 @@ def _from_word(model_key: str) -> BeforeValidator:
     return BeforeValidator(expand)
 
 
+class CertificateConfig(Section):
+    """A certificate with its chain, and its key."""
+
+    cert: str = Field(min_length=1, description="PEM file: the certificate, then the intermediate ones.")
+    key: str | None = Field(
+        None, min_length=1, description="PEM file of its private key, without a pass phrase. Default: in `cert` too."
+    )
+
+
+class TlsServerConfig(Section):
+    """TLS towards clients. The files are read at start and at each reload (SIGHUP)."""
+
+    certificates: tuple[CertificateConfig, ...] = Field(
+        min_length=1,
+        max_length=1000,
+        description="The first that covers the name the client asks for is shown; the first of all where none does, "
+        "or the client names none.",
+    )
+    min_version: Annotated[Literal["1.2", "1.3"], BeforeValidator(_version)] = Field(
+        "1.2", description="The oldest version of TLS to speak."
+    )
+    ciphers: str | None = Field(
+        None,
+        min_length=1,
+        description="Ciphers for TLS 1.2, as OpenSSL writes lists of them. Default: those with forward secrecy and "
+        "authenticated encryption.",
+    )
+
+
 class ListenConfig(Section):
     """A public address. `listen: [":80"]` is short for `listen: [{address: ":80"}]`."""
 
     address: AddressField = Field(description="Address and port to accept clients on.")
+    tls: TlsServerConfig | None = Field(None, description="Speak TLS here. Default: plain HTTP.")
+
+
+class HstsConfig(Section):
+    """Strict-Transport-Security (RFC 6797): browsers use https:// only from then on. `hsts: 180d` is short for
+    `hsts: {max_age: 180d}`."""
+
+    max_age_s: Duration = Field(
+        180 * 86_400.0, ge=0, le=10 * 365 * 86_400.0, description="How long browsers keep to it; 0 takes it back."
+    )
+    include_subdomains: bool = Field(False, description="For every name below the host's, too.")
+    preload: bool = Field(False, description="Consent to the browsers' built-in lists. Hard to take back.")
+
+    @property
+    def value(self) -> str:
+        """The field's value."""
+        return (
+            f"max-age={self.max_age_s:.0f}"
+            + "; includeSubDomains" * self.include_subdomains
+            + "; preload" * self.preload
+        )
 
 
 class AdminConfig(Section):
@@ -414,6 +468,14 @@ class SiteConfig(Section):
     cache: CacheConfig = Field(
         CacheConfig(), description="Its caching. A key not given here is taken from the top-level `cache`."
     )
+    hsts: Annotated[HstsConfig | None, _from_word("max_age")] = Field(
+        None, description="Strict-Transport-Security on answers over TLS. Default: the top-level `hsts`."
+    )
+    redirect_to_https: bool = Field(
+        False,
+        description="Send requests over plain HTTP to the same URL with https://, at the port of the first TLS "
+        "listener. A trusted proxy's X-Forwarded-Proto is believed. Default: the top-level `redirect_to_https`.",
+    )
     expose_surrogate_keys: bool = Field(
         False, description="Pass Surrogate-Key and its like on to clients. Off: they are removed."
     )
@@ -505,6 +567,10 @@ class ForwardingConfig(Section):
         return frozenset(silent if self.forwarded else silent | {"forwarded"})
 
 
+_COMMON = {"hsts", "redirect_to_https"}
+"""Keys of a site that have a default of their own at the top level."""
+
+
 class Config(Section):
     """Everything. Every key is optional except an origin: `origin`, or `sites` with one each."""
 
@@ -532,6 +598,12 @@ class Config(Section):
     purge: PurgeConfig = Field(PurgeConfig(), description="Invalidation.")
     log: LogConfig = Field(LogConfig(), description="Messages and the access log.")
     cache: CacheConfig = Field(CacheConfig(), description="Caching, for every site that does not say otherwise.")
+    hsts: Annotated[HstsConfig | None, _from_word("max_age")] = Field(
+        None, description="Strict-Transport-Security, for every site that does not say otherwise. Default: none."
+    )
+    redirect_to_https: bool = Field(
+        False, description="Redirect plain HTTP to https://, for every site that does not say otherwise."
+    )
     sites: tuple[SiteConfig, ...] = Field((), max_length=10_000, description="Sites, each with hosts and an origin.")
 
     @model_validator(mode="after")
@@ -565,6 +637,7 @@ class Config(Section):
             given = site.cache.model_fields_set
             inherited = {name: getattr(self.cache, name) for name in self.cache.model_fields_set - given}
             cache = site.cache.model_copy(update=inherited)
-            resolved.append(site.model_copy(update={"name": site.title, "cache": cache}))
+            common = {key: getattr(self, key) for key in _COMMON - site.model_fields_set}
+            resolved.append(site.model_copy(update={"name": site.title, "cache": cache, **common}))
         object.__setattr__(self, "sites", tuple(resolved))  # frozen from here on, for everybody else
         return self

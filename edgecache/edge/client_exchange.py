@@ -16,6 +16,7 @@ from edgecache._native.http1 import (
     encode_response_head,
 )
 from edgecache.edge.framing import Framing, date_line, error_answer, frame, switching_lines
+from edgecache.edge.secure import HSTS
 from edgecache.http.clock import wall_clock
 from edgecache.http.errors import ClientGone, HttpError, RequestError
 from edgecache.http.headers import Headers
@@ -124,6 +125,7 @@ class ClientExchange:
         "_left",
         "_state",
         "body",
+        "hsts",
         "received_at",
         "request",
         "started_at",
@@ -139,6 +141,7 @@ class ClientExchange:
         self.upgrade = head.upgrade
         self.received_at = wall_clock()
         self.started_at = 0.0
+        self.hsts: str | None = None
         self.request = Request(
             head.method,
             connection.scheme,
@@ -182,6 +185,9 @@ class ClientExchange:
         connection = self._connection
         if connection.lost:
             raise ClientGone("the client closed before the answer")
+        if self.hsts is not None:
+            headers = response.headers.without({HSTS}).plus([("Strict-Transport-Security", self.hsts)])
+            response = response.with_headers(headers)
         body = self._body
         keep_alive = self._keep_alive and not connection.shared.draining
         if body is not None and (body.broken or body.unasked):

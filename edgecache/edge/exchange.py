@@ -22,6 +22,8 @@ class Exchange(Protocol):
     """Wall clock when the head was complete; read once."""
     started_at: float
     """Wall clock when the final head was sent; 0 before."""
+    hsts: str | None
+    """The value of Strict-Transport-Security that the final head is to carry, instead of any other."""
 
     @property
     def started(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edgecache._native.arena import Entry
 from edgecache.edge import record
+from edgecache.edge.secure import HSTS
 from edgecache.edge.sites import Site
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request
@@ -132,7 +133,7 @@ class Shelf:
     def record(self, stored: StoredResponse, *, site: Site, cache_key: str, fill_seq: int) -> Record:
         return record.encode(
             stored,
-            hidden=respond.hidden(site.policy),
+            hidden=respond.hidden(site.policy) | ({HSTS} if site.hsts is not None else set()),
             fill_seq=fill_seq,
             tags=self.tags(stored, site=site, cache_key=cache_key),
         )

@@ -16,7 +16,8 @@ from edgecache.edge.collapse import Collapse, Then
 from edgecache.edge.exchange import Exchange
 from edgecache.edge.leases import FillLeases
 from edgecache.edge.lookup import Found, Shelf
-from edgecache.edge.sites import Sites
+from edgecache.edge.secure import over_tls, redirect
+from edgecache.edge.sites import Site, Sites
 from edgecache.edge.tunnel import tunnel
 from edgecache.edge.visit import Story, Visit
 from edgecache.http.cachekey import cache_key
@@ -117,6 +118,11 @@ class Pipeline:
         if site is None:
             raise HttpError(f"no site here serves {request.authority!r}", status=421, code=Reason.UNKNOWN_HOST)
         story.site = site.name
+        if request.scheme == "https":
+            exchange.hsts = site.hsts
+        elif site.https_port is not None and not over_tls(request, believed=self._hop.trusts(request.peer.ip)):
+            self._redirect(exchange, story, site, site.https_port)
+            return
         bound_body(exchange, self._max_request_body)
         key_text = cache_key(request.scheme, request.authority, request.target, site.policy.query)
         store = self.shelf.store
@@ -169,6 +175,15 @@ class Pipeline:
         story.outcome, story.reason, story.status = Outcome.REJECTED, verdict.reason, verdict.status
         story.cache_status = cache_status.member(visit.site.policy, detail=verdict.reason)
         await respond.send_error(visit.exchange, story, verdict.status, verdict.detail, story.cache_status)
+
+    def _redirect(self, exchange: Exchange, story: Story, site: Site, port: int) -> None:
+        """This site is for TLS."""
+        story.outcome, story.reason = Outcome.REJECTED, Reason.HTTPS_REQUIRED
+        story.cache_status = cache_status.member(site.policy, detail=story.reason)
+        response = redirect(exchange.request, port, story.cache_status)
+        story.status = response.status
+        exchange.start(response, 0)
+        exchange.finish()
 
     async def _answer_as_origin(self, visit: Visit, response: Response, body: bytes) -> None:
         """Max-Forwards ended here (RFC 9110 §7.6.2)."""

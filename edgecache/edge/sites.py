@@ -16,6 +16,10 @@ class Site:
     origin: Origin
     hosts: tuple[str, ...] = ()
     """Lower case; "*.example.com" covers every name below example.com; empty: every host."""
+    hsts: str | None = None
+    """The value of Strict-Transport-Security on answers over TLS (RFC 6797 §7.1)."""
+    https_port: int | None = None
+    """Where requests over plain HTTP are sent; None: they are answered."""
 
     @property
     def name(self) -> str:

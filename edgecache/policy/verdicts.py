@@ -53,6 +53,7 @@ class Reason(StrEnum):
     LOOP = "loop"
     MAX_FORWARDS = "max-forwards"
     UNKNOWN_HOST = "unknown-host"
+    HTTPS_REQUIRED = "https-required"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ _log = logging.getLogger("edgecache")
 
 STOP_IDLE_S = 1.0
 """When everything stops: how long connections without a request stay open, for one that is on its way."""
+RELOAD_IDLE = 0.9
+"""When the next configuration takes over: the part of the drain's time for which connections without a request stay."""
 
 
 def run(config: Config, shared: Shared, load: Callable[[], Loaded]) -> int:
@@ -48,7 +50,7 @@ class _Alone:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         try:
-            await self._edge.start(_copies(self._setting.doors))
+            await self._edge.start(_copies(self._setting.doors), self._setting.contexts)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
             loop.add_signal_handler(signal.SIGUSR1, self._reopen)
@@ -89,7 +91,7 @@ class _Alone:
                 setting = set_up(config, self._keeper, 1)
                 edge = Edge(config, self._shared, setting.token)
                 try:
-                    await edge.start(_copies(setting.doors))
+                    await edge.start(_copies(setting.doors), setting.contexts)
                 except StartError:
                     self._keeper.keep_only(self._setting.doors)
                     raise
@@ -109,7 +111,7 @@ class _Alone:
 
     async def _leave(self, edge: Edge) -> None:
         drain_s = edge.config.limits.drain_timeout_s
-        if not await edge.close(drain_s, drain_s):
+        if not await edge.close(drain_s, drain_s * RELOAD_IDLE):
             _log.warning("some requests of the last configuration were cut off at the end of limits.drain_timeout")
 
 

@@ -111,7 +111,7 @@ async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) 
     async def end(order: dict[str, Any]) -> bool:
         return await worker.close(order["drain"], order["idle"])
 
-    start = worker.start(setting.doors.public[role.index])
+    start = worker.start(setting.doors.public[role.index], setting.contexts)
     return await _obey(channel, start, end, worker.reopen_logs)
 
 

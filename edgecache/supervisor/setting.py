@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from edgecache.config.load import ConfigError, Loaded
 from edgecache.config.model import Config
 from edgecache.config.units import Address
 from edgecache.edge.doors import DoorError, DoorKeeper, Doors
+from edgecache.edge.tls import TlsError, server_contexts
 
 _log = logging.getLogger("edgecache")
 
@@ -26,6 +28,8 @@ class Setting:
     config: Config
     workers: int
     doors: Doors
+    contexts: tuple[ssl.SSLContext | None, ...]
+    """For each entry of `listen`; None: plain HTTP."""
     token: str
 
 
@@ -33,8 +37,9 @@ def set_up(config: Config, keeper: DoorKeeper, workers: int) -> Setting:
     """Raises `SetupError`; then nothing has changed."""
     try:
         token = tokens.for_server(config.admin.token_file, os.environ, root=os.geteuid() == 0)
-        return Setting(config, workers, keeper.open(config, workers), token)
-    except (tokens.TokenError, DoorError) as error:
+        contexts = server_contexts(config)
+        return Setting(config, workers, keeper.open(config, workers), contexts, token)
+    except (tokens.TokenError, TlsError, DoorError) as error:
         raise SetupError(str(error)) from error
 
 
@@ -54,6 +59,7 @@ def refresh(shared: Shared, load: Callable[[], Loaded]) -> Config | None:
 def say_where(setting: Setting) -> None:
     """Log where it listens."""
     for listen, address in zip(setting.config.listen, setting.doors.addresses(), strict=True):
-        _log.info("listening on http://%s", Address(listen.address.host or "*", address.port))
+        scheme = "https" if listen.tls is not None else "http"
+        _log.info("listening on %s://%s", scheme, Address(listen.address.host or "*", address.port))
     port = setting.doors.admin.getsockname()[1]
     _log.info("admin API on http://%s", Address(setting.config.admin.address.host or "*", port))

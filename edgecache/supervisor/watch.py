@@ -25,7 +25,7 @@ from edgecache.observe import log
 from edgecache.observe.slots import MAX_PROCESSES, NodeSlot, put
 from edgecache.supervisor import child as child_side
 from edgecache.supervisor import machine
-from edgecache.supervisor.alone import STOP_IDLE_S
+from edgecache.supervisor.alone import RELOAD_IDLE, STOP_IDLE_S
 from edgecache.supervisor.child import Channel, Role
 from edgecache.supervisor.setting import Setting, SetupError, refresh, say_where, set_up
 
@@ -364,7 +364,7 @@ class Supervisor:
             self._last.append(generation)
         drain_s = generation.setting.config.limits.drain_timeout_s
         for child in generation.children:
-            self._dismiss(child, drain_s, drain_s)
+            self._dismiss(child, drain_s, drain_s * RELOAD_IDLE)
         if not generation.children:
             self._last.remove(generation)
 
