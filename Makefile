@@ -50,7 +50,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m loadtests.bench $(ARGS)
+	@echo "Building what an installation gets"
+	@$(BIN)/python setup.py -q build --build-lib build/installed
+	EDGECACHE_TREE=$(CURDIR)/build/installed $(BIN)/python -m loadtests.bench $(ARGS)
 
 conformance: $(VENV)/.dev
 	$(BIN)/python -m tests.conformance.suite $(ARGS)

@@ -87,10 +87,11 @@ def on_request(
 
 def newest(candidates: Sequence[StoredResponse]) -> StoredResponse | None:
     """Of several that match, the one with the latest Date (RFC 9111 §4)."""
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
     return max(
         candidates,
         key=lambda each: (freshness.date_of(each.response.headers, each.response_time), each.response_time),
-        default=None,
     )
 
 
@@ -456,4 +457,5 @@ def on_failure(request: Request, stored: StoredResponse | None, now: float, site
 
 def invalidated(request: Request, response: Response, site: SitePolicy) -> tuple[str, ...]:  # noqa: ARG001 - the shape
     """Absolute URIs whose stored responses an unsafe request has made invalid (RFC 9111 §4.4)."""
-    return tuple(str(uri) for uri in invalidation.invalidated_uris(request, response))
+    uris = invalidation.invalidated_uris(request, response)
+    return tuple(map(str, uris)) if uris else ()

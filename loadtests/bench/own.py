@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from .rows import KIB, MIB, Row, Work
 from .server import Command, Kind, Launch, Setup, floor_row
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(os.environ.get("EDGECACHE_TREE") or Path(__file__).resolve().parents[2])
+"""Where the edgecache lies that is measured: this checkout, unless something built from it is named."""
 
 _EDGECACHE = """\
 listen:
