@@ -99,6 +99,7 @@ class Shared:
             self.arena = Arena(
                 config.memory.size_bytes,
                 max_object=config.memory.max_object_bytes,
+                eviction=config.memory.eviction,
                 purge_slots=config.purge.table_slots,
                 counters=self.layout.slots,
                 processes=MAX_PROCESSES,

@@ -9,13 +9,14 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from edgecache._native.eviction cimport touch
 from edgecache._native.guard cimport pin_drop, pin_take, shard_lock, shard_unlock, slot_release
 from edgecache._native.layout cimport BUCKET_SPAN, UNIT, Bucket, ObjectHeader, Root, Shard, ShardView, View, shard_of
 from edgecache._native.layout cimport object_at
 from edgecache._native.mapping cimport mapping_create, view_close, view_open
 from edgecache._native.purgetable cimport purges_append, purges_apply, purges_raise, purges_verdict
 from edgecache._native.shard cimport (
-    Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid, touch,
+    Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid,
 )
 from edgecache._native.sync cimport add, getpid, iovec, load, munmap
 
@@ -271,6 +272,7 @@ cdef class Arena:
         counters=1024,
         processes=64,
         pin_above=32768,
+        eviction="lru",
     ):
         plan = plan_mapping(
             size=size,
@@ -280,12 +282,14 @@ cdef class Arena:
             counters=counters,
             processes=processes,
             pin_above=pin_above,
+            eviction=eviction,
         )
         self.base = mapping_create(plan)
         self.size = size
         self.shards = plan["shards"]
         self.max_object = max_object
         self.pin_above = pin_above
+        self.eviction = eviction
         view_open(&self.view, self.base)
 
     def __dealloc__(self):

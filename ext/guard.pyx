@@ -14,7 +14,9 @@ from libc.string cimport memset
 from edgecache._native.extents cimport (
     crash_point, extent_length, extent_next, extents_free, extents_reset, extents_reset_keeping, extents_units,
 )
-from edgecache._native.layout cimport MAX_UNITS, PIN_WAYS, BodyHeader, Bucket, Shard, ShardView, View, body_at
+from edgecache._native.layout cimport (
+    MAX_UNITS, PIN_WAYS, S3FIFO, BodyHeader, Bucket, GhostLine, Shard, ShardView, View, body_at, ghost_line,
+)
 from edgecache._native.sync cimport (
     EOWNERDEAD, add, getpid, load, mutex_create, pthread_mutex_consistent, pthread_mutex_unlock, store,
 )
@@ -56,7 +58,12 @@ cdef void rebuild(ShardView *s) noexcept nogil:
     cdef size_t i, total = <size_t> s.view.root.processes * s.view.pin_slots
     cdef BodyHeader *header
     memset(s.buckets, 0, <size_t> s.bucket_count * sizeof(Bucket))
-    shard.lru_first = shard.lru_last = 0
+    memset(&shard.queue, 0, sizeof(shard.queue))
+    memset(&shard.small, 0, sizeof(shard.small))
+    shard.hand = shard.ghosts = 0
+    shard.small_weight = 0
+    if s.eviction == S3FIFO:
+        memset(ghost_line(s, 0), 0, <size_t> s.bucket_count * sizeof(GhostLine))
     shard.objects = 0
     shard.bytes_body = shard.bytes_data = 0
     shard.pins = shard.pinned_units = 0

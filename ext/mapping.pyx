@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from edgecache._native.guard cimport shard_create
 from edgecache._native.layout cimport (
-    BUCKET_SPAN, LAYOUT_VERSION, MAX_UNITS, PIN_WAYS, UNIT, BodyHeader, Bucket, InflightHeader, InflightSlot,
-    ObjectHeader, PurgeSlot, PurgeTable, Root, Shard, ShardView, View,
+    BUCKET_SPAN, LAYOUT_VERSION, LRU, MAX_UNITS, PIN_WAYS, S3FIFO, SIEVE, UNIT, BodyHeader, Bucket, GhostLine,
+    InflightHeader, InflightSlot, ObjectHeader, PurgeSlot, PurgeTable, Root, Shard, ShardView, View,
 )
 from edgecache._native.purgetable cimport purges_create
 from edgecache._native.sync cimport (
@@ -17,6 +17,8 @@ cdef enum:
     MAX_SHARDS = 4096
     SHARDS_BY_ITSELF = 64
     LARGEST_A_SHARD = 8
+
+EVICTIONS = {"lru": LRU, "sieve": SIEVE, "s3fifo": S3FIFO}
 
 cdef uint64_t MAGIC = 0x616E656172616365  # "ecaraena", little-endian
 
@@ -39,7 +41,7 @@ def _reserve(units):
     return units // 256
 
 
-def _plan(size, max_object, shards, purge_slots, counters, processes):
+def _plan(size, max_object, shards, purge_slots, counters, processes, eviction):
     """Offsets and counts for a mapping of `size`, and how many units a shard lacks (0 or less: it fits)."""
     if not shards:
         shards = _power(size // (32 * max_object), 1, SHARDS_BY_ITSELF)
@@ -59,8 +61,9 @@ def _plan(size, max_object, shards, purge_slots, counters, processes):
     plan["shards_at"] = at
     stride = max(size - at, 0) // shards // 64 * 64
     # Alignment between the parts takes at most 192 octets, a bucket more than its share 64.
-    room = stride - _aligned(sizeof(Shard)) - 3 * 64 - sizeof(Bucket) - 8
-    units = max(room * BUCKET_SPAN // (BUCKET_SPAN * (UNIT + 4) + UNIT * sizeof(Bucket)), 0)
+    bucket = sizeof(Bucket) + (sizeof(GhostLine) if eviction == S3FIFO else 0)
+    room = stride - _aligned(sizeof(Shard)) - 3 * 64 - bucket - 8
+    units = max(room * BUCKET_SPAN // (BUCKET_SPAN * (UNIT + 4) + UNIT * bucket), 0)
     units = min(units, MAX_UNITS - 1)
     need = LARGEST_A_SHARD * _largest_units(max_object)
     need += _reserve(need * 65 // 64) + 1
@@ -84,7 +87,7 @@ def _least(size, *rest):
     return high
 
 
-def plan_mapping(*, size, max_object, shards, purge_slots, counters, processes, pin_above):
+def plan_mapping(*, size, max_object, shards, purge_slots, counters, processes, pin_above, eviction):
     """What `mapping_create` needs; ValueError, naming the least, for what cannot be."""
     for name, value, least, most in (
         ("size", size, 1, 1 << 46),
@@ -97,15 +100,18 @@ def plan_mapping(*, size, max_object, shards, purge_slots, counters, processes, 
     ):
         if not least <= value <= most:
             raise ValueError(f"{name} must be between {least} and {most}, not {value}")
-    plan, lacking = _plan(size, max_object, shards, purge_slots, counters, processes)
+    if eviction not in EVICTIONS:
+        raise ValueError(f"eviction must be one of {', '.join(EVICTIONS)}, not {eviction!r}")
+    policy = EVICTIONS[eviction]
+    plan, lacking = _plan(size, max_object, shards, purge_slots, counters, processes, policy)
     if lacking > 0:
-        least = _least(size, max_object, shards, purge_slots, counters, processes)
+        least = _least(size, max_object, shards, purge_slots, counters, processes, policy)
         raise ValueError(
             f"{size} octets are too few for an arena with objects of up to {max_object}: "
             f"it needs at least {least} for its index and {LARGEST_A_SHARD} of the largest in a shard"
         )
     return {"size": size, "max_object": max_object, "counters": counters, "processes": processes,
-            "pin_above": pin_above, **plan}
+            "pin_above": pin_above, "eviction": policy, **plan}
 
 
 cdef char *mapping_create(dict plan) except NULL:
@@ -137,6 +143,7 @@ cdef char *mapping_create(dict plan) except NULL:
     root.unit_count = plan["unit_count"]
     root.bucket_count = plan["bucket_count"]
     root.reserve = plan["reserve"]
+    root.eviction = plan["eviction"]
     try:
         view_open(&view, <char *> base)
     except MemoryError:
@@ -178,6 +185,8 @@ cdef int view_open(View *view, char *base) except -1:
         at += (sizeof(Shard) + 63) // 64 * 64
         s.buckets = <Bucket *> at
         at += root.bucket_count * sizeof(Bucket)
+        if root.eviction == S3FIFO:
+            at += root.bucket_count * sizeof(GhostLine)
         s.links = <uint32_t *> at
         at += ((root.unit_count + 1) * <size_t> 4 + 63) // 64 * 64
         s.units = at - UNIT
@@ -185,6 +194,7 @@ cdef int view_open(View *view, char *base) except -1:
         s.bucket_count = root.bucket_count
         s.reserve = root.reserve
         s.number = i
+        s.eviction = root.eviction
         s.view = view
     return 0
 

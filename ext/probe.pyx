@@ -7,16 +7,17 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from edgecache._native cimport extents as memory
 from edgecache._native.arena cimport Arena
+from edgecache._native.eviction cimport touch, weight_of
 from edgecache._native.extents cimport SINGLE, bin_of, extent_length, extent_next, extents_units
 from edgecache._native.guard cimport pin_count, pin_shard, pin_subject, shard_lock, shard_unlock
 from edgecache._native.layout cimport (
-    BINS, BUCKET_SLOTS, MAX_UNITS, UNIT, BodyHeader, Bucket, ObjectHeader, Shard, ShardView, View, body_at, object_at,
-    shard_of, units_for,
+    BINS, BUCKET_SLOTS, LRU, MAX_UNITS, S3FIFO, SIEVE, UNIT, BodyHeader, Bucket, GhostLine, ObjectHeader, Queue, Shard,
+    ShardView, View, body_at, bucket_number, object_at, shard_of, units_for,
 )
 from edgecache._native.purgetable cimport purges_lock
 from edgecache._native.shard cimport (
-    COPIED, PINNED, Found, Lookup, Record, bucket_number, describe, lookup as shard_lookup, lookup_iovecs,
-    lookup_unpin, object_put, search_valid, touch,
+    COPIED, PINNED, Found, Lookup, Record, describe, lookup as shard_lookup, lookup_iovecs,
+    lookup_unpin, object_put, search_valid,
 )
 from edgecache._native.sync cimport iovec, load
 
@@ -149,34 +150,64 @@ cdef const char *check_pins(ShardView *s, uint8_t *seen) noexcept nogil:
     return NULL
 
 
-cdef const char *check_shard(ShardView *s, uint8_t *seen) noexcept nogil:
+cdef struct Sums:
+    uint32_t objects
+    uint64_t body
+    uint64_t data
+    uint64_t weight
+    bint hand                    # the hand is at one of them
+
+
+cdef const char *check_queue(ShardView *s, Queue *q, bint small, Sums *sums, uint8_t *seen) noexcept nogil:
     cdef Shard *shard = s.shard
     cdef ObjectHeader *o
-    cdef uint32_t unit = shard.lru_first, previous = 0, objects = 0, i, indexed = 0
-    cdef uint64_t body = 0, data = 0, pinned_bodies = 0
+    cdef uint32_t unit = q.first, previous = 0
+    cdef int most = 0 if s.eviction == LRU else 1 if s.eviction == SIEVE else 3
     cdef const char *wrong
-    cdef int slot
+    sums.weight = 0
     while unit:
-        if unit >= s.unit_count or objects > shard.objects:
-            return b"the LRU list does not end"
+        if unit >= s.unit_count or sums.objects > shard.objects:
+            return b"a queue does not end"
         o = object_at(s, unit)
-        if o.lru_previous != previous:
-            return b"the LRU list does not lead back"
+        if o.previous != previous:
+            return b"a queue does not lead back"
+        if o.small != small or o.uses > most:
+            return b"an object is in another queue than it says, or was used more than is counted"
         wrong = check_object(s, unit, seen)
         if wrong != NULL:
             return wrong
-        objects += 1
-        body += o.body_size
-        data += sizeof(ObjectHeader) + <uint64_t> o.tag_count * 8 + o.meta_size + o.head_size + o.body_size
+        sums.objects += 1
+        sums.weight += weight_of(s, o)
+        sums.hand = sums.hand or unit == shard.hand
+        sums.body += o.body_size
+        sums.data += sizeof(ObjectHeader) + <uint64_t> o.tag_count * 8 + o.meta_size + o.head_size + o.body_size
         if o.body:
-            data += sizeof(BodyHeader)
+            sums.data += sizeof(BodyHeader)
         if o.generation == 0 or o.generation > shard.generation:
             return b"a generation that was not yet given out"
         previous = unit
-        unit = o.lru_next
-    if previous != shard.lru_last:
-        return b"the LRU list does not end where it says"
-    if objects != shard.objects or body != shard.bytes_body or data != shard.bytes_data:
+        unit = o.next
+    if previous != q.last:
+        return b"a queue does not end where it says"
+    return NULL
+
+
+cdef const char *check_shard(ShardView *s, uint8_t *seen) noexcept nogil:
+    cdef Shard *shard = s.shard
+    cdef Sums sums = Sums(0, 0, 0, 0, shard.hand == 0)
+    cdef uint32_t unit, i, indexed = 0
+    cdef const char *wrong
+    cdef int slot
+    wrong = check_queue(s, &shard.queue, False, &sums, seen)
+    if wrong == NULL and not sums.hand:
+        wrong = b"the hand is at no object"
+    if wrong == NULL:
+        wrong = check_queue(s, &shard.small, True, &sums, seen)
+    if wrong != NULL:
+        return wrong
+    if sums.weight != shard.small_weight:
+        return b"the small queue's weight is wrong"
+    if sums.objects != shard.objects or sums.body != shard.bytes_body or sums.data != shard.bytes_data:
         return b"the sums of objects are wrong"
     for i in range(s.bucket_count):
         for slot in range(BUCKET_SLOTS):
@@ -185,7 +216,7 @@ cdef const char *check_shard(ShardView *s, uint8_t *seen) noexcept nogil:
         while unit:
             indexed += 1
             unit = object_at(s, unit).hash_next
-    if indexed != objects:
+    if indexed != sums.objects:
         return b"the index holds what the list does not"
     wrong = check_pins(s, seen)
     if wrong == NULL:
@@ -250,7 +281,7 @@ def layout(Arena arena not None):
         "pin_slots": arena.view.pin_slots,
         "object_header": sizeof(ObjectHeader),
         "body_header": sizeof(BodyHeader),
-        "bucket": sizeof(Bucket),
+        "bucket": sizeof(Bucket) + (sizeof(GhostLine) if arena.view.root.eviction == S3FIFO else 0),
         "fixed": arena.view.root.shards_at,
     }
 
@@ -271,15 +302,15 @@ def extents(Arena arena not None):
     for i in range(arena.view.shard_count):
         s = &arena.view.shards[i]
         shard_lock(s)
-        unit = s.shard.lru_first
-        while unit:
-            objects += 1
-            chains += 1
-            pieces += count_extents(s, unit)
-            if object_at(s, unit).body:
+        for unit in (s.shard.queue.first, s.shard.small.first):
+            while unit:
+                objects += 1
                 chains += 1
-                pieces += count_extents(s, object_at(s, unit).body)
-            unit = object_at(s, unit).lru_next
+                pieces += count_extents(s, unit)
+                if object_at(s, unit).body:
+                    chains += 1
+                    pieces += count_extents(s, object_at(s, unit).body)
+                unit = object_at(s, unit).next
         for number in range(BINS):
             unit = s.shard.bins[number]
             while unit:
@@ -329,6 +360,70 @@ def lookup(Arena arena not None, bytes key not None, double now, uint32_t denied
         lookup_unpin(&arena.view, &found)
     free(buffer)
     return <int> outcome, out
+
+
+cdef list queue_listed(ShardView *s, uint32_t unit):
+    cdef ObjectHeader *o
+    listed = []
+    while unit:
+        o = object_at(s, unit)
+        listed.append(((<char *> &o.key_low)[:16], o.uses, unit == s.shard.hand))
+        unit = o.next
+    return listed
+
+
+def queues(Arena arena not None, uint32_t shard):
+    cdef ShardView *s
+    if shard >= arena.view.shard_count:
+        raise IndexError(shard)
+    s = &arena.view.shards[shard]
+    return queue_listed(s, s.shard.queue.first), queue_listed(s, s.shard.small.first)
+
+
+# --- traces ---
+
+def bind_bodies(Arena arena not None, uint64_t size):
+    if arena.view.shard_count != 1 or arena.view.shards[0].shard.objects:
+        raise ValueError("only an empty arena of one shard")
+    arena.view.shards[0].shard.body_bound = size
+
+
+def play(Arena arena not None, bytes keys not None, const uint32_t[::1] asked, const uint32_t[::1] sizes):
+    cdef const uint64_t *all_keys = <const uint64_t *> PyBytes_AS_STRING(keys)
+    cdef ShardView *s
+    cdef iovec part
+    cdef Record r
+    cdef Py_ssize_t i
+    cdef uint32_t number, unit
+    cdef uint64_t hits = 0, octets = 0
+    if PyBytes_GET_SIZE(keys) != 16 * sizes.shape[0]:
+        raise ValueError("a key of 16 octets for each object")
+    memset(&r, 0, sizeof(r))
+    part.iov_base = NULL  # memory is taken and left as it is
+    r.body = &part
+    r.body_parts = 1
+    r.fresh_until = 1e18
+    with nogil:
+        for i in range(asked.shape[0]):
+            number = asked[i]
+            r.key_low = all_keys[2 * number]
+            r.key_high = all_keys[2 * number + 1]
+            s = shard_of(&arena.view, r.key_high)
+            shard_lock(s)
+            unit = search_valid(s, r.key_low, r.key_high, False)
+            if unit:
+                touch(s, unit)
+                hits += 1
+                octets += sizes[number]
+                s.shard.hits += 1
+            else:
+                s.shard.misses += 1
+            shard_unlock(s)
+            if unit == 0:
+                part.iov_len = sizes[number]
+                r.body_size = sizes[number]
+                object_put(&arena.view, &r)
+    return hits, octets
 
 
 # --- timed loops ---

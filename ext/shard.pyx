@@ -1,4 +1,4 @@
-"""The objects of a shard: hash index, exact LRU list, validity, storing, finding, evicting.
+"""The objects of a shard: hash index, validity, storing, finding, evicting what the policy names (eviction.pxd).
 
 What is stored and what is free is decided under the shard's lock, in one process at a time. The octets of a body that
 can be pinned are copied in without it: such a body belongs to the process that makes it, by a pin, until it is linked.
@@ -6,14 +6,17 @@ can be pinned are copied in without it: such a body belongs to the process that 
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from edgecache._native.eviction cimport (
+    Past, eviction_join, eviction_leave, eviction_replace, eviction_tries, eviction_victim, touch,
+)
 from edgecache._native.extents cimport (
     Cursor, crash_point, cursor_copy, cursor_iovecs, cursor_open, cursor_read, cursor_skip, cursor_write, extents_free,
     extents_take,
 )
 from edgecache._native.guard cimport pin_drop, pin_take, shard_lock, shard_unlock
 from edgecache._native.layout cimport (
-    BUCKET_SLOTS, MAX_TAGS, SOFT_PURGED, BodyHeader, Bucket, ObjectHeader, Shard, ShardView, View, body_at, object_at,
-    shard_of, units_for,
+    BUCKET_SLOTS, MAX_TAGS, SOFT_PURGED, BodyHeader, Bucket, ObjectHeader, Shard, ShardView, View, body_at,
+    bucket_number, object_at, shard_of, units_for,
 )
 from edgecache._native.purgetable cimport purges_verdict
 from edgecache._native.sync cimport iovec, likely, load, prefetch
@@ -21,12 +24,8 @@ from edgecache._native.sync cimport iovec, likely, load, prefetch
 
 # --- hash index ---
 
-cdef uint32_t bucket_number(ShardView *s, uint64_t key_low) noexcept nogil:
-    return <uint32_t> ((<uint64_t> <uint32_t> key_low * s.bucket_count) >> 32)
-
-
 cdef inline Bucket *bucket_of(ShardView *s, uint64_t key_low) noexcept nogil:
-    return &s.buckets[(<uint64_t> <uint32_t> key_low * s.bucket_count) >> 32]
+    return &s.buckets[bucket_number(s, key_low)]
 
 
 cdef uint32_t search(ShardView *s, uint64_t key_low, uint64_t key_high) noexcept nogil:
@@ -83,41 +82,6 @@ cdef void index_drop(ShardView *s, uint32_t unit) noexcept nogil:
     while link[0] != unit:
         link = &object_at(s, link[0]).hash_next
     link[0] = o.hash_next
-
-
-# --- LRU list ---
-
-cdef void lru_push(ShardView *s, uint32_t unit) noexcept nogil:
-    cdef Shard *shard = s.shard
-    cdef ObjectHeader *o = object_at(s, unit)
-    cdef uint32_t next = shard.lru_first
-    o.lru_previous = 0
-    o.lru_next = next
-    if next:
-        object_at(s, next).lru_previous = unit
-    else:
-        shard.lru_last = unit
-    shard.lru_first = unit
-
-
-cdef void lru_drop(ShardView *s, uint32_t unit) noexcept nogil:
-    cdef Shard *shard = s.shard
-    cdef ObjectHeader *o = object_at(s, unit)
-    if o.lru_previous:
-        object_at(s, o.lru_previous).lru_next = o.lru_next
-    else:
-        shard.lru_first = o.lru_next
-    if o.lru_next:
-        object_at(s, o.lru_next).lru_previous = o.lru_previous
-    else:
-        shard.lru_last = o.lru_previous
-
-
-cdef void touch(ShardView *s, uint32_t unit) noexcept nogil:
-    """Make it the most recently used."""
-    if s.shard.lru_first != unit:
-        lru_drop(s, unit)
-        lru_push(s, unit)
 
 
 # --- validity (DESIGN §7) ---
@@ -279,12 +243,7 @@ cdef inline uint64_t data_size(const ObjectHeader *o) noexcept nogil:
     return size + sizeof(BodyHeader) if o.body else size
 
 
-cdef void forget(ShardView *s, uint32_t unit) noexcept nogil:
-    """Take the object out of index, list and sums; its memory stays."""
-    cdef ObjectHeader *o = object_at(s, unit)
-    index_drop(s, unit)
-    crash_point()
-    lru_drop(s, unit)
+cdef inline void count_out(ShardView *s, const ObjectHeader *o) noexcept nogil:
     s.shard.objects -= 1
     s.shard.bytes_body -= o.body_size
     s.shard.bytes_data -= data_size(o)
@@ -293,7 +252,10 @@ cdef void forget(ShardView *s, uint32_t unit) noexcept nogil:
 cdef void drop(ShardView *s, uint32_t unit) noexcept nogil:
     """Remove an object. A pinned body stays until its last pin goes."""
     cdef ObjectHeader *o = object_at(s, unit)
-    forget(s, unit)
+    index_drop(s, unit)
+    crash_point()
+    eviction_leave(s, unit)
+    count_out(s, o)
     if o.body:
         if body_at(s, o.body).pins:
             body_at(s, o.body).orphan = 1
@@ -303,27 +265,30 @@ cdef void drop(ShardView *s, uint32_t unit) noexcept nogil:
     extents_free(s, unit)
 
 
-cdef bint make_room(ShardView *s, uint32_t need, uint32_t spared) noexcept nogil:
-    """Evict from the least recently used end until `need` units and the reserve are free; True if `need` are.
+cdef inline bint lacks_room(ShardView *s, uint32_t need, uint64_t body) noexcept nogil:
+    if s.shard.free_units < need + s.reserve:
+        return True
+    return s.shard.body_bound != 0 and s.shard.bytes_body + body > s.shard.body_bound
 
-    What cannot be freed (`spared`, and what has its body pinned, which is in use this very moment) goes to the front.
+
+cdef bint make_room(ShardView *s, uint32_t need, uint64_t body, uint32_t spared) noexcept nogil:
+    """Evict until `need` units and the reserve are free; True if `need` are.
+
+    What cannot be freed stays: `spared`, and what has its body pinned, which is in use this very moment. `body` octets
+    are for where those are bound too.
     """
     cdef Shard *shard = s.shard
-    cdef uint32_t tries = shard.objects, unit
-    cdef ObjectHeader *o
-    if shard.free_units >= need + s.reserve:
+    cdef uint64_t tries
+    cdef uint32_t unit
+    if not lacks_room(s, need, body):
         return True
-    if need > s.unit_count - 1 - shard.pinned_units:
+    if need > s.unit_count - 1 - shard.pinned_units or (shard.body_bound and body > shard.body_bound):
         return False
-    while shard.free_units < need + s.reserve and tries:
-        tries -= 1
-        unit = shard.lru_last
-        o = object_at(s, unit)
-        if unit == spared or (o.body and body_at(s, o.body).pins):
-            touch(s, unit)
-            continue
-        if o.lru_previous:
-            prefetch(object_at(s, o.lru_previous))
+    tries = eviction_tries(s)
+    while lacks_room(s, need, body):
+        unit = eviction_victim(s, spared, &tries)
+        if unit == 0:
+            break
         shard.evictions += 1
         drop(s, unit)
     return shard.free_units >= need
@@ -362,14 +327,11 @@ cdef void write_front(Cursor *c, ShardView *s, uint32_t unit, const Record *r) n
 cdef void write_body(Cursor *c, const Record *r) noexcept nogil:
     cdef uint32_t i
     for i in range(r.body_parts):
-        cursor_write(c, <const char *> r.body[i].iov_base, r.body[i].iov_len)
+        if likely(r.body[i].iov_base != NULL):
+            cursor_write(c, <const char *> r.body[i].iov_base, r.body[i].iov_len)
 
 
-cdef void link_object(ShardView *s, uint32_t unit) noexcept nogil:
-    cdef ObjectHeader *o = object_at(s, unit)
-    index_add(s, unit)
-    crash_point()
-    lru_push(s, unit)
+cdef inline void count_in(ShardView *s, const ObjectHeader *o) noexcept nogil:
     s.shard.objects += 1
     s.shard.bytes_body += o.body_size
     s.shard.bytes_data += data_size(o)
@@ -386,6 +348,7 @@ cdef bint object_put(View *view, const Record *r) noexcept nogil:
     cdef uint32_t unit, body = 0, need
     cdef bint mine = False
     cdef Cursor c
+    cdef Past past = Past(False, 0, 0)
     if front + r.body_size > view.max_object or r.tag_count > MAX_TAGS:
         return False
     prefetch(bucket_of(s, r.key_low))
@@ -396,7 +359,7 @@ cdef bint object_put(View *view, const Record *r) noexcept nogil:
         return False
     if inline != r.body_size:
         need = units_for(sizeof(BodyHeader) + r.body_size)
-        if not make_room(s, need, 0):
+        if not make_room(s, need, r.body_size, 0):
             shard_unlock(s)
             return False
         body = extents_take(s, need)
@@ -418,9 +381,10 @@ cdef bint object_put(View *view, const Record *r) noexcept nogil:
                 return False
     unit = search(s, r.key_low, r.key_high)
     if unit:
+        past = Past(True, object_at(s, unit).uses, object_at(s, unit).small)
         drop(s, unit)
     need = units_for(sizeof(ObjectHeader) + front + inline)
-    if not make_room(s, need, 0):
+    if not make_room(s, need, r.body_size, 0):
         if mine:
             pin_drop(s, body, view.slot)
         elif body:
@@ -436,11 +400,14 @@ cdef bint object_put(View *view, const Record *r) noexcept nogil:
         body_at(s, body).orphan = 0
     else:
         write_body(&c, r)
-    link_object(s, unit)
+    index_add(s, unit)
+    crash_point()
+    eviction_join(s, unit, &past)
+    count_in(s, object_at(s, unit))
     s.shard.inserts += 1
-    if s.shard.free_units < 2 * s.reserve:
+    if s.shard.free_units < 2 * s.reserve and s.shard.queue.last:
         # The next insert is likely to evict: what it will look at first is then on its way.
-        prefetch(bucket_of(s, object_at(s, s.shard.lru_last).key_low))
+        prefetch(bucket_of(s, object_at(s, s.shard.queue.last).key_low))
     if mine:
         pin_drop(s, body, view.slot)
     shard_unlock(s)
@@ -473,7 +440,7 @@ cdef bint freshen_locked(ShardView *s, Record *r, uint64_t generation) noexcept 
         return False
     inline = 0 if o.body else r.body_size
     need = units_for(sizeof(ObjectHeader) + front + inline)
-    if not make_room(s, need, old):
+    if not make_room(s, need, 0, old):
         return False
     unit = extents_take(s, need)
     body = o.body
@@ -484,9 +451,13 @@ cdef bint freshen_locked(ShardView *s, Record *r, uint64_t generation) noexcept 
         &source, s, old, sizeof(ObjectHeader) + <size_t> o.tag_count * 8 + o.meta_size + o.head_size
     )
     cursor_copy(&source, &target, inline)
-    forget(s, old)
+    index_drop(s, old)
+    crash_point()
+    eviction_replace(s, old, unit)
+    count_out(s, o)
     extents_free(s, old)
-    link_object(s, unit)
+    index_add(s, unit)
+    count_in(s, object_at(s, unit))
     return True
 
 

@@ -13,6 +13,7 @@ cdef class Arena:
     cdef readonly object shards
     cdef readonly object max_object
     cdef readonly object pin_above
+    cdef readonly object eviction
 
 
 @cython.final

@@ -60,16 +60,18 @@ class Arena:
         counters: int = 1024,
         processes: int = 64,
         pin_above: int = 32768,
+        eviction: str = "lru",
     ) -> None:
         """Map `size` octets. `shards` and `purge_slots` 0: chosen from `size`. Bodies larger than `pin_above` are
-        pinned while they are read, not copied. ValueError, saying what the least is, where `size` cannot hold its own
-        index and eight of the largest objects a shard."""
+        pinned while they are read, not copied. `eviction`: "lru", "sieve" or "s3fifo". ValueError, saying what the
+        least is, where `size` cannot hold its own index and eight of the largest objects a shard."""
 
     size: int
     shards: int
     max_object: int
     """Octets of head, meta, body and 8 for each tag."""
     pin_above: int
+    eviction: str
 
     def attach(self, slot: int) -> None:
         """Say which process slot (0 ≤ slot < processes) this process's pins are held in. Once, after fork; no two live
@@ -80,10 +82,11 @@ class Arena:
 
     # --- objects ---
     def get(self, key: bytes) -> Entry | None:
-        """The valid entry, made most recently used. A hard-purged entry is removed and counts as absent."""
+        """The valid entry, its use noted (by LRU: made most recently used). A hard-purged entry is removed and counts
+        as absent."""
 
     def peek(self, key: bytes) -> Entry | None:
-        """As `get`, but changes neither recency nor counters."""
+        """As `get`, but changes neither what eviction knows nor counters."""
 
     def put(
         self,
@@ -100,7 +103,7 @@ class Arena:
         fill_seq: int,
         tags: Sequence[int],
     ) -> bool:
-        """Store, replacing what was there; evicts from the least recently used end until it fits.
+        """Store, replacing what was there; evicts what the policy says until it fits.
 
         False, and nothing is stored, when it is larger than `max_object`, has more than 1024 tags, or a purge newer
         than `fill_seq`, hard or soft, covers one of its tags (what was there stays, if valid); or when pinned bodies

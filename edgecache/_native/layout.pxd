@@ -2,7 +2,8 @@
 # in where they map it. One process's addresses of the regions are in its own View.
 #
 #   Root | purge table | counters | in-flight table | pin records | shard 0 | shard 1 | …       (each on 64 octets)
-#   a shard:  Shard | Bucket[bucket_count] | uint32 links[unit_count + 1] | UNIT octets × (unit_count - 1)
+#   a shard:  Shard | Bucket[bucket_count] | GhostLine[bucket_count], S3-FIFO only | uint32 links[unit_count + 1]
+#             | UNIT octets × (unit_count - 1)
 #
 # Memory of a shard is handed out in units of 192 octets, three cache lines, by runs as long as can be had (extents); an
 # object is a chain of extents. Measured on traces/ that wastes half a unit an object, as small chunks do, and needs few
@@ -14,7 +15,7 @@ from edgecache._native.sync cimport pthread_mutex_t
 
 cdef enum:
     UNIT = 192
-    LAYOUT_VERSION = 1
+    LAYOUT_VERSION = 2
     BINS = 256
     BIN_WORDS = 4
     BUCKET_SLOTS = 10
@@ -23,6 +24,14 @@ cdef enum:
     MAX_UNITS = 0x3FFFFFFF
     PIN_WAYS = 8
     SOFT_PURGED = 1
+    GHOST_WAYS = 8
+
+
+cdef enum Eviction:
+    # Which object goes when room is needed: see eviction.pxd.
+    LRU = 0
+    SIEVE = 1
+    S3FIFO = 2
 
 
 cdef struct Root:
@@ -45,7 +54,7 @@ cdef struct Root:
     uint32_t unit_count          # of each shard, the unused unit 0 included
     uint32_t bucket_count
     uint32_t reserve             # units a shard keeps free, so that runs join again and objects stay in few extents
-    uint32_t pad
+    uint32_t eviction            # one of Eviction
     int64_t recovered
 
 
@@ -99,10 +108,24 @@ cdef struct Bucket:
     uint32_t overflow            # first of a chain through ObjectHeader.hash_next
 
 
+cdef struct Queue:
+    uint32_t first               # what joined last; 0: none
+    uint32_t last
+
+
+cdef struct Ghost:
+    uint32_t mark                # of the key: 32 bits that choose neither shard nor line
+    uint32_t stamp               # Shard.ghosts when it was noted; 0: empty
+
+
+cdef struct GhostLine:
+    # What S3-FIFO remembers of objects that left its small queue; a key has one line. 64 octets, a cache line.
+    Ghost ways[GHOST_WAYS]
+
+
 cdef struct Shard:
     pthread_mutex_t mutex
-    uint32_t lru_first           # most recently used; 0: none
-    uint32_t lru_last
+    Queue queue                  # all objects; under S3-FIFO, those of the main queue
     int64_t hits
     int64_t misses
     uint64_t generation
@@ -117,6 +140,11 @@ cdef struct Shard:
     uint32_t pinned_units        # in bodies with at least one pin, their objects removed or not
     uint64_t bin_map[BIN_WORDS]
     uint32_t bins[BINS]          # free runs by length
+    uint32_t hand                # SIEVE: where the next search for a victim begins; 0: at the end
+    uint32_t ghosts              # S3-FIFO: counts what was noted in the ghost lines
+    Queue small                  # S3-FIFO: objects on probation
+    uint64_t small_weight        # what they weigh, in units (or octets of body where those are what is bound)
+    uint64_t body_bound          # for measuring: a bound on bytes_body beside the one on units; 0: none
 
 
 cdef struct ObjectHeader:
@@ -124,8 +152,8 @@ cdef struct ObjectHeader:
     # than pin_above, all in one chain. Tags lie on 8 octets, so none straddles two units.
     uint64_t key_low
     uint64_t key_high
-    uint32_t lru_previous
-    uint32_t lru_next
+    uint32_t previous            # in its queue, towards the first
+    uint32_t next
     uint32_t hash_next
     uint32_t body                # first unit of the body's own chain; 0: the body is in this chain
     double fresh_until
@@ -137,7 +165,9 @@ cdef struct ObjectHeader:
     uint32_t head_size
     # Second line.
     uint32_t body_size
-    uint32_t state               # SOFT_PURGED
+    uint16_t state               # SOFT_PURGED
+    uint8_t uses                 # SIEVE: 1 if asked for since the hand passed; S3-FIFO: how often, up to 3
+    uint8_t small                # S3-FIFO: it is in the small queue
     double born_at
     double stale_until
     uint64_t fill_seq
@@ -182,6 +212,7 @@ cdef struct ShardView:
     uint32_t bucket_count
     uint32_t reserve
     uint32_t number
+    uint32_t eviction
     View *view
 
 
@@ -191,6 +222,14 @@ cdef inline ObjectHeader *object_at(ShardView *s, uint32_t unit) noexcept nogil:
 
 cdef inline BodyHeader *body_at(ShardView *s, uint32_t unit) noexcept nogil:
     return <BodyHeader *> (s.units + <size_t> unit * UNIT)
+
+
+cdef inline uint32_t bucket_number(ShardView *s, uint64_t key_low) noexcept nogil:
+    return <uint32_t> ((<uint64_t> <uint32_t> key_low * s.bucket_count) >> 32)
+
+
+cdef inline GhostLine *ghost_line(ShardView *s, uint32_t number) noexcept nogil:
+    return <GhostLine *> (s.buckets + s.bucket_count) + number
 
 
 cdef inline uint32_t units_for(uint64_t size) noexcept nogil:

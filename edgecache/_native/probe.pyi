@@ -1,5 +1,7 @@
 """For tests and benchmarks of the arena: the full check, ways to die inside a critical section, timed loops."""
 
+from typing_extensions import Buffer
+
 from edgecache._native.arena import Arena
 
 def check(arena: Arena) -> None:
@@ -27,6 +29,17 @@ def lookup(
     arena: Arena, key: bytes, now: float, denied: int, want_body: bool, room: int, gap: int
 ) -> tuple[int, bytes]:
     """The fast lane's look-up: its outcome, and the buffer's octets (a pinned body read through iovecs behind them)."""
+
+def queues(arena: Arena, shard: int) -> tuple[list[tuple[bytes, int, bool]], list[tuple[bytes, int, bool]]]:
+    """A shard's objects by queue (main, small), the newest first: key, uses counted, whether SIEVE's hand is there."""
+
+def bind_bodies(arena: Arena, size: int) -> None:
+    """From now on bound the sum of body sizes too, and weigh objects by them: what a simulator counts. The arena has
+    one shard, is empty, and is made so large that memory binds nothing."""
+
+def play(arena: Arena, keys: bytes, asked: Buffer, sizes: Buffer) -> tuple[int, int]:
+    """Ask for objects by number, store what is missing: (hits, octets hit). `keys`: 16 octets an object; `asked`,
+    `sizes`: uint32. Bodies take their memory but are not written. `asked` is trusted to be within `sizes`."""
 
 def bench_find(arena: Arena, keys: bytes, rounds: int) -> float:
     """Nanoseconds a look-up, of all keys (16 octets each) in order: lock, search, validity, LRU, counters, snapshot."""

@@ -1,2 +1,2 @@
-"""The objects of the arena: index, LRU list, storing and finding. Nothing here is for Python; the C functions for other
+"""The objects of the arena: index, validity, storing and finding. Nothing here is for Python; the C functions for other
 compiled modules are in `shard.pxd`."""

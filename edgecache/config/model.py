@@ -258,6 +258,11 @@ class MemoryConfig(Section):
     max_object_bytes: Size = Field(
         MIB, ge=KIB, le=GIB, description="Responses with a larger body are not kept in memory."
     )
+    eviction: Literal["lru", "s3fifo", "sieve"] = Field(
+        "lru",
+        description="What goes when room is needed: the least recently used, or by S3-FIFO or SIEVE, which keep what "
+        "is popular through scans and floods of objects asked for once. See docs/eviction.md.",
+    )
 
     fills_bytes: Size = Field(
         64 * MIB,

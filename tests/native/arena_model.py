@@ -1,7 +1,8 @@
-"""What the arena does, in plain Python: objects in ordered dicts, memory as a count of units, purges as a dict."""
+"""What the arena does, in plain Python: objects in dicts, memory as a count of units, purges as a dict."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
+
+from eviction_model import Policy, policy
 
 from edgecache._native import probe
 from edgecache._native.arena import Arena
@@ -92,8 +93,9 @@ class Purges:
 
 
 class ModelShard:
-    def __init__(self, total: int, reserve: int) -> None:
-        self.objects: OrderedDict[bytes, Stored] = OrderedDict()  # the least recently used first
+    def __init__(self, total: int, reserve: int, policy: Policy) -> None:
+        self.objects: dict[bytes, Stored] = {}
+        self.policy = policy
         self.total = self.free = total
         self.reserve = reserve
         self.pinned: list[Body] = []
@@ -102,6 +104,7 @@ class ModelShard:
 
     def drop(self, key: bytes) -> None:
         stored = self.objects.pop(key)
+        self.policy.leave(key)
         self.free += stored.units
         if stored.own and stored.own.pins:
             stored.own.orphan = True
@@ -113,16 +116,18 @@ class ModelShard:
             return True
         if need > self.total - sum(body.units for body in self.pinned):
             return False
-        for _ in range(len(self.objects)):
-            if self.free >= need + self.reserve:
+        self.policy.begin()
+        while self.free < need + self.reserve:
+            key = self.policy.victim(lambda key: key == spared or self.pinning(key))
+            if key is None:
                 break
-            key, stored = next(iter(self.objects.items()))
-            if key == spared or (stored.own and stored.own.pins):
-                self.objects.move_to_end(key)
-            else:
-                self.evictions += 1
-                self.drop(key)
+            self.evictions += 1
+            self.drop(key)
         return self.free >= need
+
+    def pinning(self, key: bytes) -> bool:
+        own = self.objects[key].own
+        return own is not None and own.pins > 0
 
     def pin(self, body: Body, count: int) -> None:
         if body.pins == 0:
@@ -140,7 +145,11 @@ class Model:
         assert (layout["unit"], layout["object_header"], layout["body_header"]) == (UNIT, HEADER, BODY_HEADER)
         self.max_object = arena.max_object
         self.pin_above = arena.pin_above
-        self.shards = [ModelShard(layout["units"], layout["reserve"]) for _ in range(arena.shards)]
+        total, reserve = layout["units"], layout["reserve"]
+        self.shards = [
+            ModelShard(total, reserve, policy(arena.eviction, total - reserve, layout["buckets"]))
+            for _ in range(arena.shards)
+        ]
         self.purges = Purges(layout["purge_slots"])
 
     def shard(self, key: bytes) -> ModelShard:
@@ -162,7 +171,7 @@ class Model:
         shard.hits += stored is not None
         shard.misses += stored is None
         if stored:
-            shard.objects.move_to_end(key)
+            shard.policy.use(key)
         return stored
 
     def put(
@@ -181,7 +190,9 @@ class Model:
                 return False
             shard.free -= own.units
             shard.pin(own, 1)
+        past = None
         if key in shard.objects:
+            past = shard.policy.past(key)
             shard.drop(key)
         need = units(HEADER + front + (0 if own else len(body)))
         if not shard.make_room(need):
@@ -192,6 +203,7 @@ class Model:
         shard.free -= need
         shard.generation += 1
         shard.objects[key] = Stored(head, meta, body, numbers, tags, shard.generation, need, own)
+        shard.policy.join(key, need + (own.units if own else 0), past)
         shard.inserts += 1
         if own:
             shard.pin(own, -1)
@@ -213,8 +225,8 @@ class Model:
         if not shard.make_room(need, key):
             return False
         shard.free += stored.units - need
-        shard.objects.pop(key)
         shard.objects[key] = Stored(head, meta, stored.body, numbers, tags, generation, need, stored.own)
+        shard.policy.freshen(key, need + (stored.own.units if stored.own else 0))
         return True
 
     def remove(self, key: bytes, generation: int) -> bool:

@@ -52,11 +52,13 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def make() -> Arena:
-    arena = Arena(300_000, max_object=12_000, shards=1, purge_slots=16, processes=4, pin_above=2000)
+def make(eviction: str = "lru") -> Arena:
+    arena = Arena(300_000, max_object=12_000, shards=1, purge_slots=16, processes=4, pin_above=2000, eviction=eviction)
     for i in range(40):
         size = 300 + i * 211
         arena.put(key(i), b"head", b"meta", [octets(size, i)], fill_seq=0, tags=[i + 1, 100], **NUMBERS)
+    for i in (1, 4, 7, 7, 20, 20, 20):
+        arena.get(key(i))
     return arena
 
 
@@ -108,15 +110,26 @@ def purge(arena: Arena) -> None:
     arena.raise_floor(50, soft=True)
 
 
-OPERATIONS = [replace, store_large, freshen, remove, hold_and_remove, get_purged, release, purge]
+def evict(arena: Arena) -> None:
+    """Room for many, some of whom come back."""
+    for i in range(40):
+        arena.put(key(("new", i % 30)), b"h", b"", [octets(3000, i)], fill_seq=0, tags=[1], **NUMBERS)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
-def test_a_death_at_any_point_of_an_operation(operation: Callable[[Arena], None]) -> None:
+OPERATIONS = [replace, store_large, freshen, remove, hold_and_remove, get_purged, release, purge, evict]
+
+
+@pytest.mark.parametrize(
+    ("operation", "eviction"),
+    [(operation, "lru") for operation in OPERATIONS]
+    + [(operation, eviction) for eviction in ("sieve", "s3fifo") for operation in (replace, freshen, remove, evict)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_death_at_any_point_of_an_operation(operation: Callable[[Arena], None], eviction: str) -> None:
     """Dies at the 1st, 2nd, … crash point of the operation, until it gets through; goes on from there each time."""
     died = 0
-    for point in [*range(1, 40), *range(40, 400, 7)]:
-        arena = make()
+    for point in [*range(1, 40), *range(40, 400, 7), *range(400, 2000, 111)]:
+        arena = make(eviction)
         held = arena.get(key(38))
         before = arena.get(key(36))
         assert held is not None
@@ -175,6 +188,26 @@ def test_a_death_with_the_lock_held_empties_that_shard_only() -> None:
     assert len(arena) == len(left) < before
     assert arena.stats()["recovered"] == 1
     arena.check()
+
+
+def test_an_emptied_shard_remembers_nothing_it_let_go() -> None:
+    arena = make("s3fifo")
+    evict(arena)
+    old = key(0)  # the first to go, so its ghost has the lowest number
+    assert arena.peek(old) is None
+
+    def die() -> None:
+        probe.lock_shard(arena, 0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert wait(fork(die)) == -signal.SIGKILL
+    before, i = arena.stats()["evictions"], 0
+    while arena.stats()["evictions"] < before + 5:
+        arena.put(key(("later", i)), b"", b"", [bytes(1500)], fill_seq=0, tags=[], **NUMBERS)
+        i += 1
+    arena.put(old, b"", b"", [b"x"], fill_seq=0, tags=[], **NUMBERS)
+    assert arena.stats()["recovered"] == 1
+    assert probe.queues(arena, 0)[0] == []
 
 
 def test_a_death_in_the_purge_table_purges_more_never_less() -> None:
@@ -303,8 +336,9 @@ def hammer(arena: Arena, slot: int, seed: int, steps: int) -> None:
     probe.crash_after(0)
 
 
-def test_hammer_by_three_processes_of_which_some_are_killed() -> None:
-    arena = Arena(700_000, max_object=12_000, shards=2, purge_slots=32, processes=4, pin_above=2000)
+@pytest.mark.parametrize("eviction", ["lru", "sieve", "s3fifo"])
+def test_hammer_by_three_processes_of_which_some_are_killed(eviction: str) -> None:
+    arena = Arena(700_000, max_object=12_000, shards=2, purge_slots=32, processes=4, pin_above=2000, eviction=eviction)
     draw = random.Random(5)
     killed = finished = 0
     workers: dict[int, int] = {}

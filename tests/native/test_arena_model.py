@@ -41,10 +41,19 @@ class Held:
 
 
 class ArenaAgainstModel(RuleBasedStateMachine):
+    eviction = "lru"
+
     def __init__(self) -> None:
         super().__init__()
         self.arena = Arena(
-            80_000, max_object=MAX_OBJECT, shards=2, purge_slots=16, counters=4, processes=3, pin_above=600
+            80_000,
+            max_object=MAX_OBJECT,
+            shards=2,
+            purge_slots=16,
+            counters=4,
+            processes=3,
+            pin_above=600,
+            eviction=self.eviction,
         )
         self.model = Model(self.arena)
         self.held: list[Held] = []
@@ -155,7 +164,7 @@ class ArenaAgainstModel(RuleBasedStateMachine):
             assert outcome == (3 if stored.own and body else 2)
             assert octets == front + bytes(gap) + body
             shard.hits += 1
-            shard.objects.move_to_end(key)
+            shard.policy.use(key)
 
     @rule(pick=picks, stale=st.booleans())
     def remove(self, pick: int, stale: bool) -> None:
@@ -203,6 +212,8 @@ class ArenaAgainstModel(RuleBasedStateMachine):
         assert len(self.arena) == sum(len(shard.objects) for shard in self.model.shards)
         stats = self.arena.stats()
         shards = self.model.shards
+        for number, shard in enumerate(shards):
+            assert probe.queues(self.arena, number) == shard.policy.listed()
         assert stats["bytes_used"] == sum(shard.total - shard.free for shard in shards) * 192 <= self.arena.size
         assert stats["bytes_body"] == sum(len(o.body) for shard in shards for o in shard.objects.values())
         for name in ("evictions", "inserts", "hits", "misses", "purged"):
@@ -226,17 +237,54 @@ class ArenaAgainstModel(RuleBasedStateMachine):
             held.entry.close()
 
 
+class SieveAgainstModel(ArenaAgainstModel):
+    eviction = "sieve"
+
+
+class S3FifoAgainstModel(ArenaAgainstModel):
+    eviction = "s3fifo"
+
+
+MACHINES = [ArenaAgainstModel, SieveAgainstModel, S3FifoAgainstModel]
 TestArenaAgainstModel = ArenaAgainstModel.TestCase
-TestArenaAgainstModel.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+TestSieveAgainstModel = SieveAgainstModel.TestCase
+TestS3FifoAgainstModel = S3FifoAgainstModel.TestCase
+TestArenaAgainstModel.settings = TestSieveAgainstModel.settings = TestS3FifoAgainstModel.settings = settings(
+    max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_long_random_run(seed: int) -> None:
+@pytest.mark.parametrize("eviction", ["lru", "sieve", "s3fifo"])
+def test_the_same_order_of_evictions_over_many_keys(eviction: str) -> None:
+    """More objects than memory holds several times over, some popular; all there is is compared, place by place."""
+    draw = random.Random(1)
+    arena = Arena(400_000, max_object=8000, shards=1, processes=1, purge_slots=16, counters=4, eviction=eviction)
+    model = Model(arena)
+    shard = model.shards[0]
+    names = [draw.randbytes(16) for _ in range(2500)]
+    numbers = {"born_at": 1.0, "fresh_until": 2.0, "stale_until": 0.0, "flags": 0, "status": 200, "fill_seq": 0}
+    for step in range(30_000):
+        name = names[int(len(names) * draw.random() ** 4)]
+        if model.get(name) is None:
+            assert arena.get(name) is None
+            body = bytes(step * 37 % draw.choice([900, 2500, 7000]))
+            assert model.put(name, b"", b"", body, [], numbers)
+            assert arena.put(name, b"", b"", [body], tags=[], **numbers)  # type: ignore[arg-type]
+        else:
+            assert arena.get(name) is not None
+        if step % 50 == 0:
+            assert probe.queues(arena, 0) == shard.policy.listed(), step
+    assert arena.stats()["evictions"] == shard.evictions > 5000
+    assert arena.stats()["hits"] == shard.hits > 8000
+    arena.check()
+
+
+@pytest.mark.parametrize("machine_class", MACHINES, ids=lambda machine: machine.eviction)
+@pytest.mark.parametrize("seed", range(2))
+def test_long_random_run(seed: int, machine_class: type[ArenaAgainstModel]) -> None:
     """As above but thousands of steps long, so that memory is full, broken up and reused many times over."""
     draw = random.Random(seed)
-    machine = ArenaAgainstModel()
+    machine = machine_class()
     try:
         for step in range(3000):
             key, pick = draw.choice(KEYS), draw.randrange(120)
