@@ -289,6 +289,7 @@ class Worker:
         whole = all(await asyncio.gather(*(listener.drain(drain_s, idle_s) for listener in self.listeners)))
         if self._leases is not None:
             self._leases.stop()
+        self.pipeline.codings.close()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
         if self._access_log is not None:
             await self._access_log.close()

@@ -53,6 +53,9 @@ _HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_\-]*[a-z0-9_])?(?:\.[a-z0-9_](
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9.\-_]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
+_MEDIA = re.compile(r"[!#$&^_.+\-0-9A-Za-z]{1,64}/(?:\*|[!#$&^_.+\-0-9A-Za-z]{1,64})")
+
+
 def _field_name(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise ValueError("a header field's name, such as CDN-Cache-Control")
@@ -129,6 +132,12 @@ def _version(value: object) -> object:
     return str(value) if isinstance(value, float) else value  # YAML reads a bare 1.3 as a number
 
 
+def _media_range(value: object) -> str:
+    if not isinstance(value, str) or not _MEDIA.fullmatch(value):
+        raise ValueError("a media type such as text/html, or text/* for all of a kind; no parameters")
+    return value.lower()
+
+
 def _log_format(value: object) -> object:
     return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
@@ -140,6 +149,7 @@ FieldName = Annotated[str, BeforeValidator(_field_name)]
 Token = Annotated[str, BeforeValidator(_token)]
 HostPattern = Annotated[str, BeforeValidator(_host_pattern)]
 Network = Annotated[str, BeforeValidator(_network)]
+MediaRange = Annotated[str, BeforeValidator(_media_range)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
 
 MAX_WORKERS = 30
@@ -376,6 +386,35 @@ class QueryConfig(Section):
         return self
 
 
+class CompressConfig(Section):
+    """Content codings that edgecache makes of stored responses, once, after they are stored, as variants beside the
+    response as it came. Responses that the origin has encoded, lets vary by Accept-Encoding or marks no-transform stay
+    as they are."""
+
+    codings: tuple[Literal["br", "zstd", "gzip"], ...] = Field(
+        (),
+        max_length=3,
+        description="Which to make: br, zstd, gzip; the first that a client prefers is sent. Empty: none.",
+    )
+    types: tuple[MediaRange, ...] = Field(
+        (
+            "text/*",
+            "application/atom+xml",
+            "application/javascript",
+            "application/json",
+            "application/ld+json",
+            "application/manifest+json",
+            "application/rss+xml",
+            "application/xhtml+xml",
+            "application/xml",
+            "image/svg+xml",
+        ),
+        description="Media types to compress; text/* means all of a kind.",
+    )
+    min_size_bytes: Size = Field(KIB, ge=1, le=GIB, description="Smaller bodies stay as they are.")
+    max_size_bytes: Size = Field(MIB, ge=1, le=64 * MIB, description="Larger bodies stay as they are.")
+
+
 class CacheConfig(Section):
     """What is stored, and for how long it is used. At the top level: the defaults of every site."""
 
@@ -444,6 +483,17 @@ class CacheConfig(Section):
         description="How long to remember that a URL's responses cannot be stored, so that nobody queues for them.",
     )
     query: QueryConfig = Field(QueryConfig(), description="What of the query is part of the cache key.")
+    no_vary_search: bool = Field(
+        False,
+        description="Honour No-Vary-Search: a stored response answers for every URL whose query differs only in what "
+        "the response says makes no difference.",
+    )
+    compress: CompressConfig = Field(CompressConfig(), description="Content codings made by edgecache.")
+    early_hints: bool = Field(
+        False,
+        description="While a page whose stored copy is stale waits for the origin, send its preload and preconnect "
+        "links as 103 Early Hints (RFC 8297). What the origin sends itself is passed on always.",
+    )
     max_object_bytes: Annotated[int | None, BeforeValidator(_optional_size)] = Field(
         None, ge=0, le=GIB, description="Largest body stored. Default: memory.max_object, which is also the most."
     )

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from edgecache.edge import respond
 from edgecache.edge.buffer import Budget
+from edgecache.edge.codings import Codings
 from edgecache.edge.fill import Arriving, Confirmed, Failed, Fill, FillOutcome, Overtaken, Stale, Uncacheable
 from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Candidate, Found, Shelf
@@ -20,7 +21,7 @@ from edgecache.http.message import Request, Response
 from edgecache.http.tasks import spawn
 from edgecache.observe.events import Outcome
 from edgecache.origin.api import OriginResponse
-from edgecache.policy import cache_status, rules, vary
+from edgecache.policy import cache_status, coding, rules
 from edgecache.policy.verdicts import DoNotStore, Fetch, Ranges, Reason, Revalidate, Whole
 
 SendPassed = Callable[[Visit, Found, OriginResponse, Response, DoNotStore, int], Awaitable[object]]
@@ -43,6 +44,7 @@ class Collapse:
         to_origin: Callable[[Request], Request],
         from_origin: Callable[[Response], Response],
         send_passed: SendPassed,
+        codings: Codings,
         under_way: Callable[[int], None],
         leases: FillLeases | None = None,
         budget: Budget | None = None,
@@ -56,6 +58,7 @@ class Collapse:
         self._to_origin = to_origin
         self._from_origin = from_origin
         self._send_passed = send_passed
+        self._codings = codings
         self._leases = leases
         self._budget = budget
 
@@ -77,6 +80,9 @@ class Collapse:
             return Then.AGAIN
         held = verdict.stored if isinstance(verdict, Revalidate) else verdict.completes
         candidate = found.of(held) if held is not None else None
+        if candidate is not None and (plain := self._shelf.plain(candidate)) is not candidate:
+            candidate = plain
+            verdict = rules.revalidation(visit.request, plain.stored, verdict.reason, visit.site.policy)
         fill = self._begin(visit, visit.request, found, verdict, candidate, shared=shared, lease=lease)
         try:
             outcome = await _outcome(fill, on_interim)
@@ -173,6 +179,7 @@ class Collapse:
         own = self._shelf.again(candidate) if collapsed else candidate
         if own is None:
             return Then.AGAIN
+        own = self._shelf.best(own, visit.request)
         form = rules.form_as_sent(own.stored, visit.request, visit.site.policy)
         await respond.send_candidate(visit, own, form, self._clock())
         return Then.DONE
@@ -200,6 +207,7 @@ class Collapse:
             candidate=candidate,
             fill_seq=self._shelf.store.sequence(),
             shelf=self._shelf,
+            codings=self._codings,
             clock=self._clock,
             to_origin=self._to_origin,
             from_origin=self._from_origin,
@@ -240,6 +248,7 @@ class Collapse:
         lease = self._lease(found.fill_key, visit.sequence)
         if lease == WAIT:
             return  # another worker asks already
+        candidate = self._shelf.plain(candidate)
         request = visit.request.with_method("GET")
         verdict = rules.revalidation(request, candidate.stored, Reason.STALE, visit.site.policy)
         fill = self._begin(visit, request, found, verdict, candidate, shared=True, lease=lease)
@@ -256,7 +265,7 @@ def _for_everyone(outcome: FillOutcome, fill: Fill, visit: Visit) -> bool:
         case Arriving():
             return fill.joinable(visit.request, visit.sequence)
         case Confirmed(candidate) | Stale(candidate):
-            return vary.matches(candidate.stored.selecting, visit.request.headers)
+            return coding.matches(candidate.stored.selecting, visit.request.headers)
         case _:
             assert_never(outcome)
 

@@ -54,7 +54,7 @@ class Explainer:
         now = self._clock()
         key_text = cache_key(request.scheme, request.authority, target, site.policy.query)
         primary = self._shelf.store.key(key_text)
-        found = self._shelf.find(primary, request, now, touch=False)
+        found = self._shelf.find(site, key_text, primary, request, now, touch=False)
         verdict = rules.on_request(
             request,
             [candidate.stored for candidate in found.candidates],

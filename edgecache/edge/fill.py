@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edgecache.edge.buffer import Budget, FillBuffer
+from edgecache.edge.codings import Codings, Job
 from edgecache.edge.lookup import Candidate, Shelf
 from edgecache.edge.sites import Site
 from edgecache.http.errors import HttpError, OriginError, OriginReset
@@ -18,7 +19,7 @@ from edgecache.http.headers import Headers
 from edgecache.http.message import EmptyBody, Request, Response
 from edgecache.http.stored import StoredResponse
 from edgecache.origin.api import OriginResponse
-from edgecache.policy import ranges, rules, vary
+from edgecache.policy import coding, ranges, rules
 from edgecache.policy.verdicts import DoNotStore, Freshen, Reason, Retry, Store, UseStale
 
 _log = logging.getLogger("edgecache.edge")
@@ -89,6 +90,7 @@ class Fill:
     """What is being revalidated."""
     fill_seq: int
     shelf: Shelf
+    codings: Codings
     clock: Callable[[], float]
     to_origin: Callable[[Request], Request]
     from_origin: Callable[[Response], Response]
@@ -118,7 +120,7 @@ class Fill:
                 return (
                     not buffer.overflowed
                     and not (sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags))
-                    and vary.matches(stored.selecting, request.headers)
+                    and coding.matches(stored.selecting, request.headers)
                 )
             case _:
                 return False
@@ -227,21 +229,33 @@ class Fill:
         self.tags = record.tags
         if self._overtaken():
             return
+        others = list(self.shelf.others(candidate))
         if self.shelf.store.freshen(candidate.key, candidate.entry.generation, record):
             again = self.shelf.again(candidate)
             if again is not None:
-                if keep:
-                    self.stored = True
-                else:
-                    self.shelf.store.remove(again.key, again.entry.generation)
+                self.stored = keep and self.shelf.stays(self.site, candidate.stored, fresh)
+                for other in others:
+                    self._freshen_form(other, fresh)
+                if not self.stored:
+                    self.shelf.remove(again)
                 self.outcome.set_result(Confirmed(again))
                 return
         # Replaced or evicted while the origin answered: whoever waits looks again.
         self.outcome.set_result(Overtaken())
 
+    def _freshen_form(self, other: Candidate, fresh: StoredResponse) -> None:
+        """The origin has spoken of one form of the response, and means all of them."""
+        form = coding.freshened(other.stored, fresh)
+        generation = other.entry.generation
+        if form is not None:
+            record = self.shelf.record(form, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
+            if self.shelf.store.freshen(other.key, generation, record):
+                return
+        self.shelf.store.remove(other.key, generation)
+
     def _uncacheable(self, verdict: DoNotStore, response: Response, origin: OriginResponse) -> None:
         if verdict.drop_stored and self.candidate is not None:
-            self.shelf.store.remove(self.candidate.key, self.candidate.entry.generation)
+            self.shelf.remove(self.candidate)
         self.shelf.remember_pass(self.key, now=self.head_at, seconds=verdict.hit_for_pass_s, fill_seq=self.fill_seq)
         self.release()
         self.outcome.set_result(Uncacheable(response, origin, verdict))
@@ -299,9 +313,11 @@ class Fill:
         if self._overtaken():
             origin.body.close()
             return
-        keys = self.shelf.places(self.primary, fresh, self.request, self.head_at, self.fill_seq)
+        place = self.shelf.place(
+            self.site, self.cache_key, self.primary, fresh, self.request, self.head_at, self.fill_seq
+        )
         buffer = FillBuffer(limit=limit - head_size, length=length, budget=self.budget)
-        self.outcome.set_result(Arriving(fresh, buffer, response))
+        self.outcome.set_result(Arriving(fresh, buffer, coding.shown(response, fresh)))
         await self._everybody_here()
         try:
             while data := await origin.body.read():
@@ -322,9 +338,15 @@ class Fill:
             return
         if buffer.overflowed:
             self.shelf.remember_pass(
-                keys[0], now=self.clock(), seconds=self.site.policy.hit_for_pass_s, fill_seq=self.fill_seq
+                self.shelf.keys(place)[0],
+                now=self.clock(),
+                seconds=self.site.policy.hit_for_pass_s,
+                fill_seq=self.fill_seq,
             )
         elif (whole := rules.completed(fresh, buffer.size)) is not None:
             record = self.shelf.record(whole, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
-            self.stored = self.shelf.put(keys, record, buffer.chunks)
+            self.stored = self.shelf.put(place, record, buffer.chunks)
+            if self.stored:
+                job = Job(self.site, place, whole, self.cache_key, self.fill_seq, buffer.chunks)
+                self.codings.make(job)
         buffer.finish(origin.body.trailers)

@@ -38,7 +38,7 @@ class Listener:
         self._limits = limits or ClientLimits()
         self._decoder_limits = decoder_limits or Limits()
         self._max_connections = max_connections
-        self._lane = lane
+        self.lane = lane
         self._server: asyncio.Server | None = None
         self._shared: Shared | None = None
         self._ended = asyncio.Event()
@@ -98,8 +98,8 @@ class Listener:
         self._server = None
         server.close()
         shared.draining = True
-        if self._lane is not None:
-            self._lane.open = False  # from now on answers say Connection: close
+        if self.lane is not None:
+            self.lane.open = False  # from now on answers say Connection: close
         begun = asyncio.get_running_loop().time()
         if idle_s and shared.connections:
             with contextlib.suppress(TimeoutError):
@@ -128,9 +128,7 @@ class Listener:
 
     def _connection(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
         connection = ClientConnection(shared, loop)
-        return (
-            connection if self._lane is None else cast("asyncio.BaseProtocol", FastConnection(self._lane, connection))
-        )
+        return connection if self.lane is None else cast("asyncio.BaseProtocol", FastConnection(self.lane, connection))
 
     def _one_less(self) -> None:
         if self._shared is not None and not self._shared.connections:

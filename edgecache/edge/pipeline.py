@@ -12,6 +12,7 @@ from typing import assert_never
 from edgecache.edge import forwarding, respond
 from edgecache.edge.bounded import bound_body
 from edgecache.edge.buffer import Budget
+from edgecache.edge.codings import Codings, Job
 from edgecache.edge.collapse import Collapse, Then
 from edgecache.edge.exchange import Exchange
 from edgecache.edge.leases import FillLeases
@@ -25,7 +26,7 @@ from edgecache.http.errors import ClientGone, HttpError
 from edgecache.http.message import Request, Response
 from edgecache.observe.events import Outcome
 from edgecache.origin.api import OriginResponse
-from edgecache.policy import cache_status, rules
+from edgecache.policy import cache_status, coding, rules
 from edgecache.policy.site import SitePolicy
 from edgecache.policy.verdicts import (
     DoNotStore,
@@ -66,12 +67,14 @@ class Pipeline:
     ) -> None:
         self.sites = sites
         self.shelf = shelf
+        self.codings = Codings(shelf, clock)
         self.collapse = Collapse(
             shelf,
             clock,
             self._to_origin,
             self._from_origin,
             self.send_passed,
+            self.codings,
             fills_under_way,
             leases,
             budget,
@@ -140,7 +143,7 @@ class Pipeline:
             return
         now = exchange.received_at
         for _ in range(MAX_ROUNDS):
-            found = self.shelf.find(visit.primary, request, now)
+            found = self.shelf.find(site, key_text, visit.primary, request, now)
             verdict = rules.on_request(
                 request,
                 [candidate.stored for candidate in found.candidates],
@@ -249,13 +252,15 @@ class Pipeline:
         urls = rules.invalidated(visit.request, response, visit.site.policy)
         if not urls:
             return fill_seq
+        groups = rules.invalidated_groups(visit.request, response)
         store = self.shelf.store
         before = store.sequence()
         covered = True
         if isinstance(judged, Store):
             tags = self.shelf.tags(judged.stored, site=visit.site, cache_key=visit.key_text)
             covered = store.purged(fill_seq, tags)
-        order = PurgeOrder(urls=tuple(urls), source=f"{visit.request.method} request")
+        source = f"{visit.request.method} request"
+        order = PurgeOrder(urls=urls, groups=groups, site=visit.site.name, source=source)
         sequence = self._purge(order).sequence
         # Numbers are allotted one by one to all processes: the next after `before` means that nobody's came between.
         return sequence if not covered and sequence == before + 1 else fill_seq
@@ -290,6 +295,7 @@ class Pipeline:
     ) -> None:
         """Stream it, keep a copy on the way, and store that: a passed answer that may be stored after all."""
         kept = _Kept(visit.site.policy.max_object_bytes)
+        response = coding.shown(response, judged.stored)
         if not await self._stream(visit, origin, response, None, keep=kept.add) or kept.chunks is None:
             return
         stored = rules.completed(judged.stored, kept.size)
@@ -297,8 +303,11 @@ class Pipeline:
             return
         record = self.shelf.record(stored, site=visit.site, cache_key=visit.key_text, fill_seq=fill_seq)
         self.shelf.forget_pass(found.primary)
-        keys = self.shelf.places(found.primary, stored, visit.request, self._clock(), fill_seq)
-        self.shelf.put(keys, record, kept.chunks)
+        place = self.shelf.place(
+            visit.site, visit.key_text, found.primary, stored, visit.request, self._clock(), fill_seq
+        )
+        if self.shelf.put(place, record, kept.chunks):
+            self.codings.make(Job(visit.site, place, stored, visit.key_text, fill_seq, kept.chunks))
 
     def _stream(
         self,

@@ -63,7 +63,10 @@ class Sites:
         return tuple(site.name for site in self.all)
 
     def cache_keys(self, url: str) -> tuple[str, ...]:
-        """The key texts that `url` may be stored under: by its site's recipe, or each site's if it is nobody's."""
+        """The key texts that `url` may be stored under: by its site's recipe, or each site's if it is nobody's.
+
+        The first is that of the URL itself.
+        """
         scheme, _, location = url.partition("#")[0].partition("://")
         cut = min((i for i in (location.find("/"), location.find("?")) if i >= 0), default=len(location))
         authority, target = location[:cut], location[cut:] or "/"
@@ -72,4 +75,18 @@ class Sites:
         site = self.find(authority)
         sites = self.all if site is None else (site,)
         scheme = scheme.lower()
-        return tuple(dict.fromkeys(cache_key(scheme, authority, target, site.policy.query) for site in sites))
+        found: dict[str, None] = {}
+        for site in sites:
+            key = cache_key(scheme, authority, target, site.policy.query)
+            found[key] = None
+            if site.policy.no_vary_search:
+                found[any_query(key)] = None
+        return tuple(found)
+
+
+def any_query(cache_key: str) -> str:
+    """What stands for a path and all its queries among the keys to purge; no URI's key, since none has a fragment.
+
+    A response with No-Vary-Search answers for more URIs than its own: whoever purges one of them means it too.
+    """
+    return cache_key.partition("?")[0] + "#"

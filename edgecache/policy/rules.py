@@ -402,8 +402,8 @@ def _retry(answer: Answer) -> Retry:
 
 def _head(stored: StoredResponse, answer: Answer) -> ResponseVerdict:
     """RFC 9111 §4.3.5: the answer to HEAD freshens the stored response it describes, and outdates any other."""
-    if answer.response.status in stale.FAILURES:
-        return DoNotStore(Reason.METHOD)
+    if answer.response.status in stale.FAILURES or StoredFlag.ENCODED in stored.flags:
+        return DoNotStore(Reason.METHOD)  # nothing is learnt of what is stored
     if not validation.describes_same(stored, answer.response):
         return DoNotStore(Reason.METHOD, drop_stored=True)
     fresh, keep = storing.freshened(stored, answer)
@@ -459,3 +459,8 @@ def invalidated(request: Request, response: Response, site: SitePolicy) -> tuple
     """Absolute URIs whose stored responses an unsafe request has made invalid (RFC 9111 §4.4)."""
     uris = invalidation.invalidated_uris(request, response)
     return tuple(map(str, uris)) if uris else ()
+
+
+def invalidated_groups(request: Request, response: Response) -> tuple[str, ...]:
+    """Groups of this origin that an unsafe request has made invalid (RFC 9875 §3)."""
+    return invalidation.invalidated_groups(request, response)

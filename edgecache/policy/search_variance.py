@@ -27,6 +27,16 @@ class SearchVariance:
         """URIs must be the same, as without the field."""
         return self == _DEFAULT
 
+    def __str__(self) -> str:
+        """The field value that means this: what is remembered of a path."""
+        names = " ".join(f'"{quote(name, safe="")}"' for name in sorted(self.names))
+        members = ["key-order"] * (not self.order)
+        if self.only:
+            members.append("params")
+        if self.names:
+            members.append(f"{'except' if self.only else 'params'}=({names})")
+        return ", ".join(members)
+
     def simplified(self, uri: str) -> str:
         """One text for all URIs that are equivalent (§6); `uri` is a cache key, whose query this replaces."""
         if self.default:
@@ -60,6 +70,11 @@ def search_variance(headers: Headers) -> SearchVariance:
         return SearchVariance(only=wildcard, order=not order)
     kept = _names(members["except"]) if wildcard else None
     return _DEFAULT if kept is None else SearchVariance(kept, only=True, order=not order)
+
+
+def parse_variance(value: str) -> SearchVariance:
+    """The same, of one combined field value."""
+    return search_variance(Headers([("No-Vary-Search", value)]))
 
 
 def _boolean(members: Mapping[str, Member], name: str, *, absent: bool) -> bool | None:

@@ -51,6 +51,9 @@ class SitePolicy:
     compress_types: tuple[str, ...] = ()
     """Media types that the edge compresses at fill time; empty: it does not."""
     compress_min_bytes: int = 1024
+    compress_max_bytes: int = 1 << 20
+    compress_codings: tuple[str, ...] = ()
+    """The codings made, the one preferred among equals first."""
     early_hints: bool = False
     """Replay preload links of a stored response as 103."""
     strip_surrogate_keys: bool = False

@@ -7,7 +7,7 @@ from edgecache.http.dates import format_date
 from edgecache.http.fields import parse_digits
 from edgecache.http.message import Request, Response
 from edgecache.http.stored import Held, StoredFlag, StoredResponse
-from edgecache.policy import freshness, ranges, stale, surrogate, validation, vary
+from edgecache.policy import coding, freshness, ranges, stale, surrogate, validation, vary
 from edgecache.policy.conditional import entity_tag
 from edgecache.policy.directives import Directives, parse_directives
 from edgecache.policy.freshness import Control, Lifetime
@@ -91,7 +91,7 @@ def record(answer: Answer, *, part_wanted: bool = False) -> StoredResponse | Rea
     life = lifetime(response, control, answer.now, site)
     if not _permitted(response, directives, life) or not _useful(response, life, control, site):
         return Reason.NO_FRESHNESS
-    return _build(answer, control, life, names, held)
+    return coding.prepared(_build(answer, control, life, names, held), site)
 
 
 def freshened(stored: StoredResponse, answer: Answer) -> tuple[StoredResponse, bool]:
@@ -101,6 +101,9 @@ def freshened(stored: StoredResponse, answer: Answer) -> tuple[StoredResponse, b
     merged = validation.freshened(stored.response.headers, named)
     if "date" not in named:
         merged = merged.replaced("date", format_date(now))
+    made = vary.made_of(stored.selecting)
+    if made is not None:
+        merged = coding.with_vary(merged)
     response = stored.response.with_headers(merged.plus(("Age", age) for age in update.headers.get_all("age")))
     whole = replace(answer, request=answer.request.with_method("GET"), response=response)
     control = freshness.control_of(merged, site)
@@ -109,7 +112,8 @@ def freshened(stored: StoredResponse, answer: Answer) -> tuple[StoredResponse, b
     keep = not isinstance(record(whole), Reason)
     built = _build(whole, control, life, names or (), None)
     lasting = stored.flags & (StoredFlag.ENCODED | StoredFlag.HEAD_ONLY)
-    return replace(built, flags=built.flags | lasting, body_size=stored.body_size), keep
+    selected = built.selecting if made is None else vary.with_made(built.selecting, made)
+    return replace(built, selecting=selected, flags=built.flags | lasting, body_size=stored.body_size), keep
 
 
 def combined(stored: StoredResponse, answer: Answer) -> StoredResponse | None:

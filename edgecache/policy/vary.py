@@ -9,6 +9,9 @@ normal form only where the field's definition gives them the same meaning:
 
 Where the origin says in Content-Language which language it chose, a request that prefers exactly that language to
 every other would be given it again: such a variant is found by its language, whatever the rest of Accept-Language.
+
+A response that the edge keeps in several content codings (`coding`) is found by the coding, not by what the request
+says of them. Both are values that begin with "=", as no request's own ever does.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,7 @@ Selecting = tuple[tuple[str, str | None], ...]
 
 _NEGOTIATED = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
 _LANGUAGE = "accept-language"
+_ENCODING = "accept-encoding"
 
 
 def vary_names(headers: Headers) -> tuple[str, ...] | None:
@@ -29,9 +33,21 @@ def vary_names(headers: Headers) -> tuple[str, ...] | None:
     return tuple(sorted(names)) if all(name != "*" and is_token(name) for name in names) else None
 
 
-def selecting(names: Sequence[str], request_headers: Headers) -> Selecting:
-    """The request's normalised values of the fields that select."""
-    return tuple((name, _value(name, request_headers)) for name in names)
+def selecting(names: Sequence[str], request_headers: Headers, made: str | None = None) -> Selecting:
+    """The request's normalised values of the fields that select; `made`: the coding that the edge has given it."""
+    exact = tuple((name, _value(name, request_headers)) for name in names)
+    return exact if made is None else with_made(exact, made)
+
+
+def with_made(selected: Selecting, coding: str) -> Selecting:
+    """The selection of the form that the edge keeps in `coding`."""
+    return tuple(sorted({**dict(selected), _ENCODING: f"={coding}"}.items()))
+
+
+def made_of(selected: Selecting) -> str | None:
+    """The coding under which the edge keeps this form; None where it makes none of this response."""
+    value = next((value for name, value in selected if name == _ENCODING), None)
+    return value[1:] if value is not None and value.startswith("=") else None
 
 
 def _value(name: str, headers: Headers) -> str | None:
@@ -40,10 +56,12 @@ def _value(name: str, headers: Headers) -> str | None:
 
 
 def normalise(name: str, value: str) -> str:
-    """One text for all values that mean the same for this field."""
+    """One text for all values that mean the same for this field; none begins with "=", which is ours."""
     if name in _NEGOTIATED and (weighted := parse_weighted(value)) is not None:
-        return ",".join(item + _weight(weight) for item, weight in _ordered(weighted))
-    return ",".join(split_list(value))
+        text = ",".join(item + _weight(weight) for item, weight in _ordered(weighted))
+    else:
+        text = ",".join(split_list(value))
+    return f" {text}" if text.startswith("=") else text
 
 
 def _ordered(weighted: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -60,19 +78,24 @@ def secondary_key(selecting: Selecting) -> bytes:
     return "\n".join(parts).encode("latin-1", "backslashreplace")
 
 
-def lookup(names: Sequence[str], request_headers: Headers) -> tuple[Selecting, ...]:
-    """The selections under which a response for this request may be stored, the exact one first."""
-    exact = selecting(names, request_headers)
+def lookup(names: Sequence[str], request_headers: Headers, made: str | None = None) -> tuple[Selecting, ...]:
+    """The selections under which a response for this request may be stored, the exact one first.
+
+    `made`: the coding wanted, where the edge keeps several.
+    """
+    exact = selecting(names, request_headers, made)
     preferred = _preferred_language(request_headers) if _LANGUAGE in names else None
     return (exact,) if preferred is None else (exact, _by_language(exact, preferred))
 
 
-def storage(names: Sequence[str], request_headers: Headers, response_headers: Headers) -> tuple[Selecting, ...]:
+def storage(
+    names: Sequence[str], request_headers: Headers, response_headers: Headers, made: str | None = None
+) -> tuple[Selecting, ...]:
     """The selections to store a response under.
 
     One; or two where the response's own language would be found by requests that prefer it, but not by this one.
     """
-    exact = selecting(names, request_headers)
+    exact = selecting(names, request_headers, made)
     language = _content_language(response_headers) if _LANGUAGE in names else None
     if language is None:
         return (exact,)
@@ -80,13 +103,19 @@ def storage(names: Sequence[str], request_headers: Headers, response_headers: He
     return (by_language,) if _preferred_language(request_headers) == language else (exact, by_language)
 
 
+def homes(stored: Selecting, response_headers: Headers) -> tuple[Selecting, ...]:
+    """Where `storage` may have put a response with this selection."""
+    language = _content_language(response_headers) if _LANGUAGE in dict(stored) else None
+    return (stored,) if language is None else (stored, _by_language(stored, language))
+
+
 def matches(stored: Selecting, request_headers: Headers) -> bool:
-    """May a response with this selection answer the request?"""
-    return stored in lookup([name for name, _ in stored], request_headers)
+    """May a response with this selection answer the request? Whether it takes a coding we made, `coding` knows."""
+    return stored in lookup([name for name, _ in stored], request_headers, made_of(stored))
 
 
 def _by_language(exact: Selecting, language: str) -> Selecting:
-    # "=" cannot begin a normalised Accept-Language, so this is no request's own selection.
+    # "=" does not begin a normalised value (see `normalise`), so this is no request's own selection.
     return tuple((name, f"={language}" if name == _LANGUAGE else value) for name, value in exact)
 
 

@@ -24,10 +24,12 @@ class PurgeOrder:
     """`[scheme://]host[:port]/path/`: everything at or below the path, cut at segment boundaries."""
     everything: bool = False
     site: str | None = None
-    """The site whose keys (or whose everything) are meant; None: all sites."""
+    """The site whose keys and groups (or whose everything) are meant; None: all sites."""
     kind: PurgeKind = PurgeKind.HARD
     source: str = "admin"
     """Who asked, for the audit record; never a secret."""
+    groups: tuple[str, ...] = ()
+    """Cache groups (RFC 9875): surrogate keys that may be any text, spaces included."""
 
 
 @dataclass(frozen=True, slots=True)

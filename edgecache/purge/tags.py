@@ -25,12 +25,18 @@ Normalise = Callable[[str, str], str]
 """(site-independent absolute URL parts) authority, target -> the cache key's text, with a scheme in front."""
 
 
-def object_tags(*, cache_key: str, site: str, surrogate_keys: Iterable[str]) -> tuple[int, ...]:
-    """The tags of a response stored under `cache_key` ("scheme://authority/path?query")."""
+def object_tags(
+    *, cache_key: str, site: str, surrogate_keys: Iterable[str], also: Iterable[str] = ()
+) -> tuple[int, ...]:
+    """The tags of a response stored under `cache_key` ("scheme://authority/path?query").
+
+    `also`: further key texts, purged by whose URL it is purged as well.
+    """
     location = cache_key.partition("://")[2]
     authority, slash, rest = location.partition("/")
     path = (slash + rest).partition("?")[0]
     texts = [f"u {location}", f"h {_host(authority)}", f"s {site}"]
+    texts.extend(f"u {key.partition('://')[2]}" for key in also)
     texts.extend(f"p {authority}{prefix}" for prefix in _prefixes(path))
     texts.extend(f"k {site}\0{key}" for key in surrogate_keys)
     return tuple(dict.fromkeys(hash_tag(text.encode("latin-1", "surrogateescape")) for text in texts))
@@ -43,7 +49,7 @@ def order_tags(
 
     Raises `PurgeError`, naming the part that is wrong.
     """
-    count = len(order.urls) + len(order.keys) + len(order.hosts) + len(order.prefixes)
+    count = len(order.urls) + len(order.keys) + len(order.groups) + len(order.hosts) + len(order.prefixes)
     if count > MAX_TARGETS:
         raise PurgeError(f"{count} targets in one purge; at most {MAX_TARGETS}", status=413)
     if not count and not order.everything:
@@ -60,6 +66,7 @@ def order_tags(
         if not key or any(ord(c) <= 32 or ord(c) == 127 for c in key):
             raise PurgeError("a surrogate key is visible characters without spaces", path=f"keys[{i}]")
         texts.extend(f"k {site}\0{key}" for site in named)
+    texts.extend(f"k {site}\0{group}" for group in order.groups for site in named)
     for i, host in enumerate(order.hosts):
         if not host or any(c in host for c in "/?#@ ") or not host.isascii():
             raise PurgeError("a host is a name or an address, without scheme or path", path=f"hosts[{i}]")

@@ -69,3 +69,22 @@ def test_what_was_stored_is_gone(status: int, gone: bool) -> None:
     assert edge.ask(answer()).cached is not gone
     assert edge.ask(answer(), target="/c").cached is not gone
     assert edge.ask(target="/d").cached
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "value", "groups"),
+    [
+        pytest.param("POST", 200, '"a", "b c"', ("a", "b c"), id="success"),
+        pytest.param("PURGE-ALL", 303, '"a", "a"', ("a",), id="unknown-method-and-twice"),
+        pytest.param("GET", 200, '"a"', (), id="safe"),
+        pytest.param("POST", 500, '"a"', (), id="error"),
+        pytest.param("POST", 404, '"a"', (), id="client-error"),
+        pytest.param("POST", 200, "a", (), id="token"),
+        pytest.param("POST", 200, '"a', (), id="malformed"),
+    ],
+)
+def test_groups(method: str, status: int, value: str, groups: tuple[str, ...]) -> None:
+    """RFC 9875 §3."""
+    request = Request(method, "http", "example.com", "/", Headers())
+    response = Response(status, "", Headers([("Cache-Group-Invalidation", value)]))
+    assert rules.invalidated_groups(request, response) == groups

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecache.http.headers import Headers
-from edgecache.policy.search_variance import SearchVariance, search_variance
+from edgecache.policy.search_variance import SearchVariance, parse_variance, search_variance
 
 
 def of(value: str) -> SearchVariance:
@@ -44,6 +44,14 @@ def test_variance(value: str, variance: SearchVariance) -> None:
 )  # fmt: skip
 def test_default(value: str) -> None:
     assert of(value).default
+
+
+@given(st.frozensets(st.text(max_size=5), max_size=3), st.booleans(), st.booleans())
+def test_written_and_read_again(names: frozenset[str], only: bool, order: bool) -> None:
+    """What is remembered of a path means the same."""
+    names = frozenset(name.encode("utf-8", "replace").decode() for name in names)
+    variance = SearchVariance(names, only=only, order=order)
+    assert parse_variance(str(variance)) == variance
 
 
 KEY = "http://example.com/p"
