@@ -297,7 +297,8 @@ class ClientConnection(Wire):
         try:
             await self.wait_for_data()
         finally:
-            self._work()
+            if self._reader is None:  # else this wait was cancelled, and the next one has set its limit already
+                self._work()
 
     def _work(self) -> None:
         """The handler is at work: no limit runs, but that for what is being sent."""

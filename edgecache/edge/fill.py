@@ -176,6 +176,9 @@ class Fill:
                     origin.body.close()
                     self._use_stale(reason, f"origin answered {response.status}", response.status)
                     return
+                case DoNotStore(reason=Reason.MALFORMED):  # a 304 that nobody asked for
+                    origin.body.close()
+                    break
                 case DoNotStore():
                     self._uncacheable(verdict, response, origin)
                     return

@@ -121,21 +121,22 @@ DETAIL_CODES: dict[int, tuple[str, str]] = {
     503: ("Service Unavailable", "overloaded"),
     504: ("Gateway Timeout", "origin-timeout"),
     505: ("HTTP Version Not Supported", "http-version"),
+    508: ("Loop Detected", "loop"),
 }
-"""Reason phrase, and the word for `Cache-Status; detail=`, of the answers the listener makes itself."""
+"""Reason phrase of the answers made here, and the word for `Cache-Status; detail=` where the pipeline gave none."""
 
 
-def error_answer(status: int, detail: str) -> tuple[Response, bytes]:
-    """The plain answer to a request that cannot be served (DESIGN §14)."""
+def error_answer(status: int, detail: str, cache_status: str = "") -> tuple[Response, bytes]:
+    """An answer made here: one line of plain text that says what is wrong (DESIGN §14)."""
     reason, code = DETAIL_CODES.get(status, ("Error", "error"))
     fields = Headers(
         [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Cache-Control", "no-store"),
-            ("Cache-Status", f"edgecache; detail={code}"),
+            ("Cache-Status", cache_status or f"edgecache; detail={code}"),
         ]
     )
-    return Response(status, reason, fields), f"{detail}\n".encode()
+    return Response(status, reason, fields), f"{status} {reason}: {detail}\n".encode()
 
 
 class _DateLine:

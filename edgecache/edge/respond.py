@@ -6,21 +6,18 @@ transport has room for it.
 
 import secrets
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 
 from edgecache.edge.exchange import Exchange
+from edgecache.edge.framing import error_answer
 from edgecache.edge.lookup import Candidate
 from edgecache.edge.visit import Story, Visit
 from edgecache.http.errors import ClientGone, HttpError
-from edgecache.http.headers import Headers
 from edgecache.http.message import BodyStream, Response
 from edgecache.policy import rules
 from edgecache.policy.ranges import multipart_end, multipart_type, part_head
 from edgecache.policy.verdicts import Form, Outgoing, Ranges, Whole
 
 PIECE = 64 * 1024
-
-_PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 Read = Callable[[int, int], Awaitable[bytes]]
 """(offset, size) -> at most that many octets of the stored body; b"" at its end."""
@@ -121,26 +118,12 @@ async def send_stream(
     return True
 
 
-def error_response(status: int, detail: str, cache_status: str) -> tuple[Response, bytes]:
-    """An answer made here: one line of plain text that says what is wrong (RFC 9110 §15)."""
-    phrase = _PHRASES.get(status, "Error")
-    body = f"{status} {phrase}: {detail}\n".encode("latin-1", "replace")
-    headers = Headers(
-        (
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Cache-Control", "no-store"),
-            ("Cache-Status", cache_status),
-        )
-    )
-    return Response(status, phrase, headers), body
-
-
 async def send_error(exchange: Exchange, story: Story, status: int, detail: str, cache_status: str) -> None:
     """An error where nothing has been sent yet; a cut connection where it has."""
     if exchange.started:
         exchange.abort()
         return
-    response, body = error_response(status, detail, cache_status)
+    response, body = error_answer(status, detail, cache_status)
     exchange.start(response, len(body))
     await _write(exchange, story, body)
     exchange.finish()
