@@ -8,12 +8,14 @@ of query parameters on the redact list are never written, nor are Authorization 
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import queue
 import select
+import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from urllib.parse import unquote_plus
@@ -169,8 +171,10 @@ class AccessLog:
         flush_interval_s: float = 0.2,
         buffer_lines: int = 65_536,
         on_drop: Callable[[int], None] | None = None,
+        lock: int | None = None,
     ) -> None:
-        """`path` "-" is standard output. `on_drop` is told how many lines were lost, in the loop's thread."""
+        """`path` "-" is standard output. `on_drop` is told how many lines were lost, in the loop's thread. `lock`: a
+        file that all who write to one pipe have open, so that they take turns."""
         self._format = formatter
         self._flush_interval_s = flush_interval_s
         self._buffer_lines = buffer_lines
@@ -180,7 +184,7 @@ class AccessLog:
         self._sources: list[Source] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._writer = _Writer(path)
+        self._writer = _Writer(path, lock)
         self._dropped_seen = 0
         self.dropped = 0
         """Lines lost so far."""
@@ -260,8 +264,11 @@ class _Writer:
 
     _REOPEN = (b"", 0)
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: int | None) -> None:
         self._path = path
+        self._lock = lock
+        self._turn = -1
+        """Our own opening of the lock's file, where turns are taken."""
         self._fd = -1
         self._batches: queue.SimpleQueue[tuple[bytes, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="edgecache-accesslog", daemon=True)
@@ -276,6 +283,9 @@ class _Writer:
 
     def start(self) -> None:
         self._fd = self._open()
+        # Appending to a file is one step whatever its length; a pipe takes longer writes in parts (pipe(7)).
+        if self._lock is not None and not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self._turn = os.open(f"/proc/self/fd/{self._lock}", os.O_RDWR | os.O_CLOEXEC)
         self._thread.start()
 
     def put(self, data: bytes, lines: int) -> None:
@@ -301,14 +311,28 @@ class _Writer:
                 continue
             data, lines = batch
             try:
-                self._write(data)
+                with self._our_turn():
+                    self._write(data)
                 self._failing = False
             except OSError as error:
                 self.lost += lines
                 self._complain(error)
             self._written += 1
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
+        for fd in (self._fd, self._turn):
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+
+    @contextlib.contextmanager
+    def _our_turn(self) -> Iterator[None]:
+        if self._turn < 0:
+            yield
+            return
+        fcntl.flock(self._turn, fcntl.LOCK_EX)  # given back by the system if we die
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def _reopen(self) -> None:
         try:

@@ -286,3 +286,29 @@ async def test_a_file_that_cannot_be_reopened_is_kept(tmp_path: Path, caplog: py
     await log.close()
     assert "after" in (tmp_path / "moved" / "access.log").read_text()
     assert "No such file" in caplog.text
+
+
+async def test_several_writers_of_one_pipe_take_turns(tmp_path) -> None:
+    """Batches longer than what a pipe takes in one step."""
+    lock = os.memfd_create("lock")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    logs = [AccessLog(lambda event: f"{event.host}\n", str(pipe), flush_interval_s=60, lock=lock) for _ in range(3)]
+    os.set_blocking(reader, True)
+    for log in logs:
+        log.start()
+    for index, log in enumerate(logs):
+        for _ in range(500):
+            log.add(sample(host=str(index) * 700))
+        log.flush()
+    closing = asyncio.gather(*(log.close() for log in logs))
+    text = b""
+    while data := await asyncio.to_thread(os.read, reader, 65536):
+        text += data
+    await closing
+    os.close(reader)
+    os.close(lock)
+    lines = text.decode().splitlines()
+    assert len(lines) == 1500
+    assert all(line in {str(index) * 700 for index in range(3)} for line in lines)

@@ -184,3 +184,41 @@ def test_beyond_the_last_bound_a_quantile_is_that_bound() -> None:
     counts = [0] * slots.BUCKETS
     counts[-1] = 5
     assert quantile_s(counts, 0.5) == slots.BOUNDS_S[-1]
+
+
+def test_sites_keep_their_figures_when_others_come_and_go() -> None:
+    layout = Layout(("shop", "blog"), spare=2)
+    before = {site: layout.block(site) for site in ("shop", "blog")}
+    assert layout.extend(("blog", "new", "shop")) == ()
+    assert {site: layout.block(site) for site in before} == before
+    assert layout.extend(("newer", "newest")) == ("newest",)
+    blocks = [layout.block(site) for site in ("shop", "blog", "new", "newer", "newest")]
+    assert len(set(blocks)) == 5
+    assert layout.labels == ("shop", "blog", "new", "newer", "other")
+    assert max(blocks) + slots.SITE_SLOTS == layout.slots
+
+
+def test_what_is_no_sites_is_shown_once_there_is_any() -> None:
+    layout = Layout(("shop",), spare=1)
+    counters = LocalCounters(layout.slots)
+    reader = Reader(counters, layout)
+    assert set(reader.summary()["sites"]) == {"shop"}
+    Recorder(counters, layout).record(sample(site=""))
+    assert set(reader.summary()["sites"]) == {"shop", "other"}
+    assert reader.summary()["requests"]["total"] == 1
+
+
+def test_what_a_process_has_open_goes_with_it() -> None:
+    layout = Layout(("shop",))
+    counters = LocalCounters(layout.slots)
+    one, other = (slots.ProcessGauges(counters, process) for process in (3, slots.MAX_PROCESSES - 1))
+    one.change(slots.Gauge.CONNECTIONS, 5)
+    one.change(slots.Gauge.CONNECTIONS, -2)
+    one.set(slots.Gauge.FILLS, 2)
+    other.set(slots.Gauge.FILLS, 4)
+    other.set(slots.Gauge.FILLS, 1)
+    assert slots.gauge_total(counters, slots.Gauge.CONNECTIONS) == 3
+    assert slots.gauge_total(counters, slots.Gauge.FILLS) == 3
+    slots.gauges_clear(counters, 3)
+    assert slots.gauge_total(counters, slots.Gauge.CONNECTIONS) == 0
+    assert slots.gauge_total(counters, slots.Gauge.FILLS) == 1
