@@ -8,12 +8,16 @@ is both in one.
 import asyncio
 import ipaddress
 import logging
+import os
 import secrets
 import socket
 import ssl
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar
+
+from pydantic import BaseModel
 
 from edgecache import __version__
 from edgecache._native.arena import Arena
@@ -22,7 +26,8 @@ from edgecache._native.http1 import Limits
 from edgecache._native.inflight import Leases
 from edgecache.admin.node import Explanation
 from edgecache.admin.server import AdminServer
-from edgecache.config.model import AccessLogConfig, Config, LimitsConfig, OriginConfig, SiteConfig
+from edgecache.config import certificates
+from edgecache.config.model import AccessLogConfig, Config, LimitsConfig, OriginConfig, SiteConfig, key_of
 from edgecache.config.site import site_policy
 from edgecache.edge.buffer import Budget
 from edgecache.edge.connection import ClientLimits, Counters
@@ -78,6 +83,8 @@ _log = logging.getLogger("edgecache")
 _MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds"})
 """Figures of the arena that only grow."""
 
+_DAY_S = 86_400.0
+
 SPARE_SITES = 8
 """Sites with figures of their own that a reload may add, beyond those there are at start."""
 
@@ -92,8 +99,7 @@ class Shared:
 
     def __init__(self, config: Config) -> None:
         self.started_at = wall_clock()
-        self.memory = config.memory
-        self.purge_slots = config.purge.table_slots
+        self._config = config
         self.layout = Layout(tuple(site.title for site in config.sites), SPARE_SITES)
         try:
             self.arena = Arena(
@@ -109,6 +115,9 @@ class Shared:
         self.store = MemoryStore(self.arena)
         self.counters = ArenaCounters(self.arena)
         self.bells = make_bells(MAX_PROCESSES)
+        self.log_lock = os.memfd_create("edgecache-log-lock")
+        """What all who write to one pipe lock, to take turns."""
+        weakref.finalize(self, _close, (*self.bells, self.log_lock))
 
     def leases(self, process: int) -> FillLeases:
         """The fetches of all workers, as the process in this slot sees them."""
@@ -123,21 +132,28 @@ class Shared:
 
     def adopt(self, config: Config) -> Config:
         """`config` with what cannot change while the arena lives as it is now; each such key is warned about."""
-        memory, purge = self.memory, config.purge
-        asked = (config.memory.size_bytes, config.memory.max_object_bytes, purge.table_slots)
-        have = (memory.size_bytes, memory.max_object_bytes, self.purge_slots)
-        for key, new, old in zip(("memory.size", "memory.max_object", "purge.table_slots"), asked, have, strict=True):
-            if new != old:
-                _log.warning("%s stays %s: it cannot change to %s while edgecache runs", key, old, new, extra=_RESTART)
+        sections: dict[str, BaseModel] = {"memory": config.memory, "purge": config.purge}
+        for name, attributes in _FIXED.items():
+            given, have = sections[name], getattr(self._config, name)
+            kept = {attribute: getattr(have, attribute) for attribute in attributes}
+            for attribute, old in kept.items():
+                if (new := getattr(given, attribute)) != old:
+                    key = f"{name}.{key_of(attribute)}"
+                    _log.warning("%s stays %s until a restart: it cannot change to %s", key, old, new, extra=_RESTART)
+            sections[name] = given.model_copy(update=kept)
         crowd = self.layout.extend(site.title for site in config.sites)
         if crowd:
             _log.warning("no figures of their own for the sites %s until a restart", ", ".join(crowd), extra=_RESTART)
-        kept = {"size_bytes": memory.size_bytes, "max_object_bytes": memory.max_object_bytes}
-        memory = config.memory.model_copy(update=kept)
-        purge = purge.model_copy(update={"table_slots": self.purge_slots})
-        return config.model_copy(update={"memory": memory, "purge": purge})
+        return config.model_copy(update=sections)
 
 
+def _close(files: Iterable[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
+_FIXED = {"memory": ("size_bytes", "max_object_bytes", "eviction"), "purge": ("table_slots",)}
+"""What the arena was made with."""
 _RESTART = {"remedy": "restart edgecache"}
 
 
@@ -182,7 +198,7 @@ class Worker:
         self.config = config
         gauges = ProcessGauges(shared.counters, process)
         recorder = Recorder(shared.counters, shared.layout)
-        self._access_log = _access_log(config.log.access, recorder)
+        self._access_log = _access_log(config.log.access, recorder, shared.log_lock)
         hop = _hop(config)
         self.sites = _sites(config)
         self.purge_log = _purge_log(config, shared, self.sites)
@@ -281,6 +297,10 @@ class Worker:
             await self.close(0.0)
             raise StartError(str(error)) from error
 
+    async def shut(self) -> None:
+        """Accept no more connections."""
+        await asyncio.gather(*(listener.shut() for listener in self.listeners))
+
     async def close(self, drain_s: float, idle_s: float = 0.0) -> bool:
         """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut.
 
@@ -326,12 +346,26 @@ class Control:
         self._reader = Reader(shared.counters, shared.layout, (self._figures,))
         self._explainer = Explainer(self._sites, Shelf(shared.store), in_flight or shared.leases(0).held, wall_clock)
         self.admin = AdminServer(self, config.admin, config.purge, token)
+        self._first_end: float | None = None
+        """When the first certificate ends."""
+        self._daily: asyncio.TimerHandle | None = None
 
     async def start(self, door: socket.socket | None = None) -> None:
         """Raises `StartError`."""
         await _bind(self.admin.start(door), f"admin {self.config.admin.address}")
+        self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
+        self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
+
+    def _look_at_certificates(self) -> None:
+        """Once a day, for who never reloads. What has been renewed and not loaded is not served yet: no all-clear."""
+        _, warnings = certificates.watched(self.config, wall_clock())
+        for warning in warnings:
+            _log.warning("%s", warning)
+        self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
 
     async def close(self) -> None:
+        if self._daily is not None:
+            self._daily.cancel()
         await self.admin.close()
         if self._own_sites:
             await asyncio.gather(*(site.origin.close() for site in self._sites.all))
@@ -388,6 +422,8 @@ class Control:
         yield Figure("purge_sequence", "Number of the last purge applied.", float(shared.arena.sequence()))
         yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))
         yield Figure("workers_ready", "Workers that serve.", float(read(NodeSlot.WORKERS_READY)))
+        if self._first_end is not None:
+            yield Figure("certificate_not_after_seconds", "When the first certificate ends.", self._first_end)
 
 
 class Edge:
@@ -531,7 +567,7 @@ def _decoder_limits(limits: LimitsConfig) -> Limits:
     )
 
 
-def _access_log(access: AccessLogConfig, recorder: Recorder) -> AccessLog | None:
+def _access_log(access: AccessLogConfig, recorder: Recorder, lock: int) -> AccessLog | None:
     if access.format == "off":
         return None
     formatter = json_formatter if access.format == "json" else combined_formatter
@@ -541,4 +577,5 @@ def _access_log(access: AccessLogConfig, recorder: Recorder) -> AccessLog | None
         flush_interval_s=access.flush_interval_s,
         buffer_lines=access.buffer_lines,
         on_drop=lambda lines: recorder.count(NodeSlot.LOG_DROPPED, lines),
+        lock=lock,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecache.config.model import CertificateConfig
+from edgecache.config.model import CertificateConfig, Config
 
 SOON_S = 14 * 86_400.0
 """Who renews by itself has renewed by then."""
@@ -63,6 +63,23 @@ def ending(certificate: CertificateConfig, facts: Facts, now: float) -> str | No
         return None
     when = f"expires in {left / 86_400:.0f} days" if left > 86_400 else "expires today" if left > 0 else "has expired"
     return f"the certificate {certificate.cert} {when}: renew it, then reload (SIGHUP)"
+
+
+def watched(config: Config, now: float) -> tuple[float | None, list[str]]:
+    """When the first certificate of this configuration ends, and what to warn of. Files that cannot be read now were
+    good when they were loaded: they are left out."""
+    ends: list[float] = []
+    warnings = []
+    for listen in config.listen:
+        for certificate in listen.tls.certificates if listen.tls is not None else ():
+            try:
+                facts = read(certificate)
+            except CertificateError:
+                continue
+            ends.append(facts.not_after)
+            warning = ending(certificate, facts, now)
+            warnings += [warning] if warning is not None else []
+    return min(ends, default=None), warnings
 
 
 def _names(found: dict[str, Any]) -> Iterator[str]:

@@ -83,6 +83,13 @@ class Listener:
         )
         self.sockets = tuple(self._server.sockets)
 
+    async def shut(self) -> None:
+        """Accept no more. Again changes nothing."""
+        if self._server is not None and self._server.is_serving():
+            for _ in range(2):  # connections the kernel has completed are taken before the door closes
+                await asyncio.sleep(0)
+            self._server.close()
+
     async def drain(self, timeout: float, idle_s: float = 0.0) -> bool:  # noqa: ASYNC109 - a bound on politeness
         """Stop accepting, close idle connections, let requests in flight finish with `Connection: close`.
 
@@ -90,13 +97,11 @@ class Listener:
         with it the word that the connection closes, instead of a connection that is gone.
         True when all have ended by themselves; after `timeout` seconds those left over are cut, and False.
         """
+        await self.shut()
         server, shared = self._server, self._shared
+        self._server = None
         if server is None or shared is None:
             return True
-        for _ in range(2):  # connections the kernel has completed are taken before the door closes
-            await asyncio.sleep(0)
-        self._server = None
-        server.close()
         shared.draining = True
         if self.lane is not None:
             self.lane.open = False  # from now on answers say Connection: close

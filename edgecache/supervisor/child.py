@@ -2,7 +2,8 @@
 
 They talk over a pair of sockets, one JSON object a message:
 
-    child      {"ready": true} once it serves; {"failed": "why"} where it cannot start, and then it ends
+    child      {"ready": true} once it serves; {"failed": "why"} where it cannot start, and then it ends;
+               {"shut": true} once it accepts no more
     supervisor {"drain": seconds, "idle": seconds}: finish and end; {"reopen": true}: open log files anew
 
 Signals are the supervisor's affair: a terminal or a service manager may send them to all processes at once, and only
@@ -109,6 +110,8 @@ async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) 
     worker = Worker(setting.config, shared, process=role.slot, workers=setting.workers, leases=shared.leases(role.slot))
 
     async def end(order: dict[str, Any]) -> bool:
+        await worker.shut()
+        channel.send({"shut": True})
         return await worker.close(order["drain"], order["idle"])
 
     start = worker.start(setting.doors.public[role.index], setting.contexts)

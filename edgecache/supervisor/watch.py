@@ -35,9 +35,8 @@ START_LIMIT_S = 30.0
 """How long a process may take to say that it is ready."""
 KILL_GRACE_S = 5.0
 """Beyond a drain's own limit, before a process that does not end is killed."""
-LIVED_S = 2.0
-"""Whoever dies younger than this twice in a row is started again more and more slowly."""
 BACKOFF_S, BACKOFF_MOST_S = 0.1, 30.0
+"""Who dies before it is ready, twice in a row, is started again more and more slowly. Who was ready: at once."""
 HOPELESS = 5
 """Deaths at the first start after which it is given up."""
 
@@ -52,11 +51,12 @@ class Child:
     pid: int
     role: Role
     channel: Channel
-    born_at: float
     kill_at: float
     ready: bool = False
     leaving: bool = False
     """It was told to finish."""
+    shut: bool = False
+    """It accepts no more."""
     complaint: str | None = None
     """Why it cannot start, in its own words."""
 
@@ -90,13 +90,15 @@ class Supervisor:
         """The one that serves."""
         self._next: Generation | None = Generation(first)
         """The one that starts."""
+        self._before: Generation | None = None
+        """The one that is not known yet to accept no more."""
         self._last: list[Generation] = []
         """Those that finish, or were given up."""
         self._free = set(range(1, MAX_PROCESSES))
         self._due: list[tuple[float, Generation, Literal["worker", "control"], int]] = []
         """Processes to start: when, for whom."""
         self._deaths: Counter[tuple[str, int]] = Counter()
-        """In a row, by role, of those that died young."""
+        """In a row, by role, of those that were not ready yet."""
         self._stopping = False
         self._reload_asked = False
         self._failed = 0
@@ -193,7 +195,7 @@ class Supervisor:
         its.close()
         self._free.remove(role.slot)
         now = time.monotonic()
-        child = Child(pid, role, mine, born_at=now, kill_at=now + START_LIMIT_S)
+        child = Child(pid, role, mine, kill_at=now + START_LIMIT_S)
         generation.children.add(child)
         self._selector.register(mine.socket, selectors.EVENT_READ, (child, generation))
 
@@ -228,6 +230,9 @@ class Supervisor:
     def _heed(self, child: Child, generation: Generation, message: dict[str, Any]) -> None:
         if "failed" in message:
             child.complaint = message["failed"]
+        elif "shut" in message:
+            child.shut = True
+            self._announce()
         elif "ready" in message and not child.leaving:
             child.ready = True
             child.kill_at = _NEVER
@@ -252,6 +257,7 @@ class Supervisor:
         self._shared.bury(child.role.slot)
         self._free.add(child.role.slot)
         self._show()
+        self._announce()
         if child.leaving:
             if code == child_side.CUT:
                 _log.warning("some requests were cut off at the end of limits.drain_timeout")
@@ -271,15 +277,14 @@ class Supervisor:
         if generation is self._next and (self._now is not None or child.complaint is not None):
             self._give_up(child.complaint or f"the {role} of the new configuration died")
             return
-        young = time.monotonic() - child.born_at < LIVED_S
-        self._deaths[role.name, role.index] = deaths = self._deaths[role.name, role.index] + 1 if young else 0
+        self._deaths[role.name, role.index] = deaths = 0 if child.ready else self._deaths[role.name, role.index] + 1
         if generation is self._next and deaths >= HOPELESS:
             self._give_up(f"the {role} died {deaths} times in a row")
             return
         delay = 0.0 if deaths <= 1 else min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (deaths - 1))
         if delay:
             extra = {"remedy": "look at its messages above"}
-            _log.error("the %s has died young %d times in a row: again in %g s", role, deaths, delay, extra=extra)
+            _log.error("the %s could not start %d times in a row: again in %g s", role, deaths, delay, extra=extra)
         self._due.append(
             (time.monotonic() + delay, generation, "worker" if role.name == "worker" else "control", role.index)
         )
@@ -336,11 +341,22 @@ class Supervisor:
         counters.add(NodeSlot.GENERATION)
         log.set_up(setting.config.log.level, setting.config.log.format)
         self._keeper.keep_only(setting.doors)
-        if before is not None:
+        if before is None:
+            say_where(setting)
+        else:
             counters.add(NodeSlot.RELOADS)
-            _log.info("the new configuration is in use")
             self._retire(before)
-        say_where(setting)
+            self._before = before
+            self._announce()
+
+    def _announce(self) -> None:
+        """Say that the new configuration is in use: when nobody accepts a connection by the last one any more."""
+        if self._before is None or self._now is None:
+            return
+        if all(child.shut or child.role.name == "control" for child in self._before.children):
+            self._before = None
+            _log.info("the new configuration is in use")
+            say_where(self._now.setting)
 
     def _give_up(self, why: str) -> None:
         """The next generation cannot start."""

@@ -44,7 +44,7 @@ async def died(seconds: float, tmp_path: Path) -> None:
     with kit.origin() as origin:
         # Small, so that objects are evicted and pinned while processes die; large bodies are sent from where they lie.
         config = {"origin": origin.url, "workers": 3, "memory": {"size": "8MiB", "max_object": "100KiB"}}
-        with kit.node(tmp_path, config) as node:
+        with kit.node(tmp_path, config, "tests.fault.checked") as node:
             async with kit.load(node.port, PATHS, clients=12) as tally:
                 await kit.warm(tally, 100)
                 missed = await killing(node, seconds, 3)
@@ -61,6 +61,9 @@ async def died(seconds: float, tmp_path: Path) -> None:
             assert (await asyncio.to_thread(node.stats))["fills"] == 0
             await every_object_is_whole(node)
             assert await asyncio.to_thread(node.end) == 0
+            await asyncio.to_thread(node.said, "examined")
+            (examined,) = (message for message in node.messages if message["message"] == "examined")
+            assert set(examined["left"].values()) == {0}, examined
 
 
 async def every_object_is_whole(node: kit.Node) -> None:
@@ -124,7 +127,7 @@ def test_a_worker_that_dies_at_start_is_tried_less_and_less_often(tmp_path: Path
             file.unlink()
         folder.rmdir()
         kill(node.workers()[0])
-        node.said("has died young 2 times in a row: again in 0.2 s")
+        node.said("could not start 2 times in a row: again in 0.2 s")
         assert node.ask("/readyz")["status"] == "not ready"
         folder.mkdir()
         kit.until(lambda: node.ask("/readyz")["status"] == "ready")

@@ -47,6 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Cache-Control", "no-store" if self.path.startswith("/pass") else "max-age=600")
         self.send_header("Surrogate-Key", "all-of-it")
+        if self.path.startswith("/hsts"):
+            self.send_header("Strict-Transport-Security", "max-age=1")
         self.send_header("Connection", "close")  # nothing of it may be open when a test ends
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -113,13 +115,14 @@ def alive(pid: int) -> bool:
 class Node:
     """A running `edgecache serve`."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], *args: str) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], module: str = "edgecache") -> None:
+        """`module`: what is run with `serve -c FILE`."""
         self.file = folder / "edge.yaml"
         self.log = folder / "access.log"
         self.configure(config)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("EDGECACHE_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgecache", "serve", "-c", str(self.file), *args],
+            [sys.executable, "-m", module, "serve", "-c", str(self.file)],
             stderr=subprocess.PIPE,
             text=True,
             env=environ | {"EDGECACHE_TOKEN": TOKEN},
@@ -240,8 +243,8 @@ class Node:
 
 
 @contextlib.contextmanager
-def node(folder: Path, config: dict[str, Any], *args: str) -> Iterator[Node]:
-    made = Node(folder, config, *args)
+def node(folder: Path, config: dict[str, Any], module: str = "edgecache") -> Iterator[Node]:
+    made = Node(folder, config, module)
     try:
         yield made.ready()
     finally:

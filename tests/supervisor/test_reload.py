@@ -78,10 +78,10 @@ async def test_a_reload_takes_over_what_has_changed(workers: int, tmp_path: Path
 async def test_what_cannot_change_is_named_and_stays(workers: int, tmp_path: Path) -> None:
     with kit.origin() as origin, kit.node(tmp_path, {"origin": origin.url, "workers": workers}) as node:
         before = (await asyncio.to_thread(node.stats))["memory"]["size"]
-        memory = {"size": "64MiB", "max_object": "128KiB"}
+        memory = {"size": "64MiB", "max_object": "128KiB", "eviction": "sieve"}
         node.configure({"origin": origin.url, "workers": workers, "memory": memory, "purge": {"table_slots": 4096}})
         await reload(node)
-        for key in ("memory.size stays", "memory.max_object stays", "purge.table_slots stays"):
+        for key in ("memory.size stays", "memory.max_object stays", "memory.eviction stays", "purge.table_slots stays"):
             assert any(text.startswith(key) for text in node.texts())
         assert (await asyncio.to_thread(node.stats))["memory"]["size"] == before
         assert (await kit.get(node.port, "/a"))[0] == 200
