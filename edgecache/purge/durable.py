@@ -1,0 +1,159 @@
+"""The purges a node has applied, kept where a restart finds them (DESIGN §7).
+
+A record on disk carries the `fill_seq` of its fill, so it can be judged after a restart only beside the purges that
+came since. The database keeps what the arena's purge table keeps, the newest number per tag and kind and the floors,
+each append on stable storage before it returns. Beyond `MAX_TAGS` the oldest half becomes a floor: more is purged than
+was asked for, never less. Every call blocks.
+
+    State (name, value)       version, sequence, hard, soft: the last number applied, and the two floors
+    Tag (tag, hard, soft)     tag as a signed 64-bit number; 0: never
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from edgecache.purge.message import PurgeKind, PurgeMessage
+
+VERSION = 1
+MAX_TAGS = 1_000_000
+_SIGN = 1 << 63
+_WRAP = 1 << 64
+
+
+class PurgeTable(Protocol):
+    """What of the arena is needed here."""
+
+    def apply_purge(self, sequence: int, tags: Sequence[int], *, soft: bool) -> None: ...
+    def raise_floor(self, sequence: int, *, soft: bool) -> None: ...
+
+
+class PurgesLost(Exception):
+    """The file is not one of ours, or damaged: nothing that was stored under it can be judged."""
+
+
+class DurablePurges:
+    """Raises `sqlite3.Error` and `OSError` where the disk fails. One process appends at a time."""
+
+    def __init__(self, path: Path, *, max_tags: int = MAX_TAGS) -> None:
+        """Open or make it. Raises `PurgesLost` too."""
+        self._max_tags = max_tags
+        fresh = not path.exists()
+        if fresh:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        self._con = sqlite3.connect(str(path), timeout=10.0, isolation_level=None, check_same_thread=False)
+        try:
+            for statement in (
+                "PRAGMA trusted_schema = OFF",
+                "PRAGMA mmap_size = 0",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = FULL",
+                "PRAGMA journal_size_limit = 1048576",
+                "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+                "CREATE TABLE IF NOT EXISTS Tag (tag INTEGER PRIMARY KEY, hard INTEGER, soft INTEGER)",
+            ):
+                self._con.execute(statement).fetchall()
+            self._con.executemany(
+                "INSERT OR IGNORE INTO State VALUES (?, ?)",
+                [("version", VERSION), ("sequence", 0), ("hard", 0), ("soft", 0)],
+            )
+            if self._state("version") != VERSION:
+                raise PurgesLost(f"version {self._state('version')} is not known")
+            if self._con.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                raise PurgesLost("damaged")
+        except BaseException as error:
+            self._con.close()
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise PurgesLost(str(error)) from error
+            raise
+
+    def close(self) -> None:
+        self._con.close()
+
+    @property
+    def sequence(self) -> int:
+        return self._state("sequence")
+
+    def __len__(self) -> int:
+        return int(self._con.execute("SELECT count(*) FROM Tag").fetchone()[0])
+
+    def append(self, messages: Iterable[PurgeMessage]) -> None:
+        """All or none; on stable storage when it returns. Again changes nothing."""
+        with self._transaction():
+            for message in messages:
+                soft = message.kind is PurgeKind.SOFT
+                if message.everything:
+                    self._raise("soft" if soft else "hard", message.sequence)
+                    if not soft:
+                        self._con.execute("DELETE FROM Tag WHERE hard <= ?1 AND soft <= ?1", (message.sequence,))
+                else:
+                    self._con.executemany(
+                        "INSERT INTO Tag VALUES (?1, ?2, ?3) ON CONFLICT (tag) DO UPDATE"
+                        " SET hard = max(hard, ?2), soft = max(soft, ?3)",
+                        [
+                            (_signed(tag), 0 if soft else message.sequence, message.sequence if soft else 0)
+                            for tag in message.tags
+                        ],
+                    )
+                self._raise("sequence", message.sequence)
+            self._fold()
+
+    def restore(self, table: PurgeTable) -> int:
+        """Put everything into an empty purge table. Returns the last number applied."""
+        for kind in ("hard", "soft"):
+            floor = self._state(kind)
+            if floor:
+                table.raise_floor(floor, soft=kind == "soft")
+            newer = f"SELECT {kind}, tag FROM Tag WHERE {kind} > ? ORDER BY {kind}"  # noqa: S608 - our own words
+            for number, tag in self._con.execute(newer, (floor,)):
+                table.apply_purge(number, [tag % _WRAP], soft=kind == "soft")
+        sequence = self.sequence
+        if sequence:
+            table.apply_purge(sequence, [], soft=False)
+        return sequence
+
+    def prune(self, through: int) -> None:
+        """Forget hard purges up to this number: nothing is stored any more that they cover."""
+        with self._transaction():
+            self._con.execute("UPDATE Tag SET hard = 0 WHERE hard <= ? AND hard > 0", (through,))
+            self._con.execute("DELETE FROM Tag WHERE hard = 0 AND soft = 0")
+
+    def _fold(self) -> None:
+        if len(self) <= self._max_tags:
+            return
+        for kind in ("hard", "soft"):
+            row = self._con.execute(
+                f"SELECT {kind} FROM Tag WHERE {kind} > 0 ORDER BY {kind} LIMIT 1 OFFSET ?",  # noqa: S608 - our own words
+                (self._max_tags // 2,),
+            ).fetchone()
+            if row is None:
+                continue
+            self._raise(kind, row[0])
+            self._con.execute(f"UPDATE Tag SET {kind} = 0 WHERE {kind} <= ?", row)  # noqa: S608
+        self._con.execute("DELETE FROM Tag WHERE hard = 0 AND soft = 0")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._con.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._con.execute("COMMIT")
+        except BaseException:
+            if self._con.in_transaction:
+                self._con.execute("ROLLBACK")
+            raise
+
+    def _state(self, name: str) -> int:
+        row = self._con.execute("SELECT value FROM State WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _raise(self, name: str, value: int) -> None:
+        self._con.execute("UPDATE State SET value = max(value, ?) WHERE name = ?", (value, name))
+
+
+def _signed(tag: int) -> int:
+    return tag - _WRAP if tag >= _SIGN else tag

@@ -1,0 +1,424 @@
+"""The disk tier as the event loop sees it: look-ups in a small pool of threads, writes behind the response.
+
+Nothing here blocks the loop. What is to be stored waits in a queue bounded in octets; what does not fit is dropped and
+counted. A failing disk turns the tier off: every look-up is then a miss at once, the log says why and what to do, and a
+try every few seconds turns it on again.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, assert_never
+
+from edgecache.http.clock import wall_clock
+from edgecache.http.tasks import spawn
+from edgecache.store.database import DatabaseLost
+from edgecache.store.diskentry import DiskEntry
+from edgecache.store.diskfiles import DiskFault
+from edgecache.store.diskrecord import INLINE_MAX, KEY_SIZE
+from edgecache.store.disksweep import Sweep
+from edgecache.store.memory import Record
+from edgecache.store.volume import FAULTS, DiskCounters, Purged, Put, Volume, damaged
+
+_log = logging.getLogger("edgecache.store")
+_T = TypeVar("_T")
+
+READERS = 2
+QUEUE_BYTES = 32 << 20
+BATCH = 32
+BATCH_INLINE_BYTES = 512 << 10
+BATCH_BYTES = 4 << 20
+"""What is stored in one go: bounds how long a writer has the lock, and how far the log grows at once."""
+TOUCHED_MAX = 16_384
+"""Uses not yet written back; more are forgotten, and age a little faster than they should."""
+TOUCH_INTERVAL_S = 5.0
+SWEEP_INTERVAL_S = 0.25
+"""Between two steps of the sweep that found something to do; ten times that where none did."""
+RETRY_S = 2.0
+RETRY_MAX_S = 60.0
+_QUEUED_OVERHEAD = 512
+
+_REMEDIES: dict[int, str] = {
+    errno.ENOSPC: "make room on its file system, or lower disk.size",
+    errno.EDQUOT: "raise the quota of the edge's user, or lower disk.size",
+    errno.EROFS: "mount its file system read-write",
+    errno.ENOENT: "create its parent directory, owned by the edge's user",
+    errno.EACCES: "give the directory to the edge's user, mode 0700",
+    errno.EPERM: "give the directory to the edge's user, mode 0700",
+    errno.EIO: "check the device: the kernel's log says more",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files",
+}
+_SQLITE_ERRNO: dict[int, int] = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Freshen:
+    key: bytes
+    generation: int
+    record: Record
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Remove:
+    key: bytes
+    generation: int
+    size: int = 64
+
+
+_Job = Put | _Freshen | _Remove
+
+
+def disk_key(text: str) -> bytes:
+    """The 128-bit key of a cache key's text, the same after every boot. Nobody can choose two texts with one key."""
+    return hashlib.blake2b(text.encode("latin-1"), digest_size=KEY_SIZE, person=b"edgecache key").digest()
+
+
+def disk_variant_key(primary: bytes, secondary: bytes) -> bytes:
+    return hashlib.blake2b(primary + secondary, digest_size=KEY_SIZE, person=b"edgecache vary").digest()
+
+
+class DiskStore:
+    """One process's disk tier. All its methods belong to one event loop."""
+
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        *,
+        owner: int,
+        purged: Purged,
+        sequence: Callable[[], int] | None = None,
+        clock: Callable[[], float] = wall_clock,
+        queue_bytes: int = QUEUE_BYTES,
+        retry_s: float = RETRY_S,
+        keep_s: float = 86_400.0,
+    ) -> None:
+        """`owner`: which of the node's processes this is; no two at once. `sequence`: given to the one process that
+        sweeps, the number of the last purge applied."""
+        self._volume = Volume(path, size, owner=owner, purged=purged, keep_s=keep_s)
+        self._sequence = sequence
+        self._clock = clock
+        self._queue_bytes = queue_bytes
+        self._retry_s = retry_s
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="disk-read")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
+        self._jobs: deque[_Job] = deque()
+        self._queued = 0
+        self._wake = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._busy = 0
+        """Calls under way in the pools."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._touched: dict[bytes, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._mending: asyncio.Task[None] | None = None
+        self._on = False
+        self._sweep: Sweep | None = None
+        self.why_off = "not started"
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Open the directory, or begin to try. Never fails."""
+        try:
+            await self._call(self._writer, self._open)
+        except FAULTS as error:
+            self._turn_off(error)
+        else:
+            self._turn_on()
+        self._tasks = [spawn(self._write_loop(), "disk-write"), spawn(self._tidy_loop(), "disk-recency")]
+        if self._sequence is not None:
+            self._tasks.append(spawn(self._sweep_loop(self._sequence), "disk-sweep"))
+
+    async def close(self) -> None:
+        """Write what is queued, then close."""
+        await self.flush()
+        for task in (*self._tasks, *((self._mending,) if self._mending is not None else ())):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._on:
+            await self._guarded(self._writer, partial(self._write_back, self._take_touched()))
+            self._on = False
+        await self._idle.wait()
+        self._volume.close()
+        self._readers.shutdown()
+        self._writer.shutdown()
+
+    @property
+    def on(self) -> bool:
+        return self._on
+
+    async def flush(self) -> None:
+        """Until everything queued is stored or dropped."""
+        await self._drained.wait()
+
+    # --- look-ups ---
+
+    async def get(self, key: bytes) -> DiskEntry | None:
+        """The whole, valid record; becomes the most recently used. The caller closes it."""
+        if not self._on:
+            return None
+        entry = await self._guarded(self._readers, partial(self._volume.get, key))
+        if entry is not None and (len(self._touched) < TOUCHED_MAX or key in self._touched):
+            self._touched[key] = self._clock()
+        return entry
+
+    async def read(self, entry: DiskEntry, offset: int, size: int) -> bytes:
+        """A piece of its body. Raises `BodyCorrupt`, and `DiskFault` where the disk fails."""
+        return await self._reading(partial(entry.read, offset, size))
+
+    async def span(self, entry: DiskEntry, offset: int, size: int) -> tuple[int, int, int] | None:
+        """(fd, offset, size) of verified octets for sendfile; None where the body is in the row."""
+        return await self._reading(partial(entry.span, offset, size))
+
+    async def _reading(self, work: Callable[[], _T]) -> _T:
+        try:
+            return await self._call(self._readers, work)
+        except OSError as error:
+            self._turn_off(error)
+            raise DiskFault(error) from error
+
+    # --- stores: queued, done in order ---
+
+    def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        """Queue. False, and counted, where the tier is off or the queue full; what was stored before then stays."""
+        size = sum(map(len, body))
+        return self._queue(Put(key, record, body, size), size + len(record.head) + len(record.meta))
+
+    def freshen(self, key: bytes, generation: int, record: Record) -> bool:
+        size = len(record.head) + len(record.meta)
+        return self._queue(_Freshen(key, generation, record, size), size)
+
+    def remove(self, key: bytes, generation: int = 0) -> bool:
+        return self._queue(_Remove(key, generation), 0)
+
+    def _queue(self, job: _Job, size: int) -> bool:
+        cost = size + _QUEUED_OVERHEAD
+        if not self._on or self._queued + cost > self._queue_bytes:
+            self._volume.counters.dropped += 1
+            return False
+        self._jobs.append(job)
+        self._queued += cost
+        self._drained.clear()
+        self._wake.set()
+        return True
+
+    async def _write_loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._jobs and self._on:
+                jobs, cost = self._batch()
+                await self._guarded(self._writer, partial(self._write, jobs))
+                self._queued -= cost
+            if not self._on:
+                self._drop_queue()
+            if not self._jobs:
+                self._drained.set()
+
+    def _batch(self) -> tuple[list[_Job], int]:
+        """The next jobs, few and small enough for one turn at the lock."""
+        jobs: list[_Job] = []
+        cost = in_rows = total = 0
+        while self._jobs and len(jobs) < BATCH:
+            job = self._jobs[0]
+            size = _size(job)
+            body = job.size if isinstance(job, Put) else 0
+            in_row = size if body <= INLINE_MAX else size - body
+            if jobs and (in_rows + in_row > BATCH_INLINE_BYTES or total + size > BATCH_BYTES):
+                break
+            jobs.append(self._jobs.popleft())
+            in_rows += in_row
+            total += size
+            cost += size + _QUEUED_OVERHEAD
+        return jobs, cost
+
+    def _write(self, jobs: Sequence[_Job]) -> None:
+        puts: list[Put] = []
+        for job in jobs:
+            if isinstance(job, Put):
+                puts.append(job)
+                continue
+            if puts:
+                self._volume.put(puts, self._clock())
+                puts = []
+            match job:
+                case _Freshen(key, generation, record):
+                    self._volume.freshen(key, generation, record)
+                case _Remove(key, generation):
+                    self._volume.remove(key, generation)
+                case _:
+                    assert_never(job)
+        if puts:
+            self._volume.put(puts, self._clock())
+
+    def _drop_queue(self) -> None:
+        self._volume.counters.dropped += len(self._jobs)
+        self._jobs.clear()
+        self._queued = 0
+
+    # --- tidying ---
+
+    def _take_touched(self) -> list[tuple[float, bytes]]:
+        touched, self._touched = self._touched, {}
+        return [(at, key) for key, at in touched.items()]
+
+    async def _tidy_loop(self) -> None:
+        while True:
+            await asyncio.sleep(TOUCH_INTERVAL_S)
+            if self._on:
+                await self._guarded(self._writer, partial(self._write_back, self._take_touched()))
+
+    def _write_back(self, touched: list[tuple[float, bytes]]) -> None:
+        self._volume.database.check_in_place()
+        self._volume.touch(touched)
+        self._volume.settle()
+
+    async def _sweep_loop(self, sequence: Callable[[], int]) -> None:
+        while True:
+            found = 0
+            if self._on:
+                if self._sweep is None:
+                    self._sweep = Sweep(self._volume, sequence=sequence)
+                found = await self._guarded(self._writer, partial(self._sweep.step, self._clock())) or 0
+            await asyncio.sleep(SWEEP_INTERVAL_S if found else SWEEP_INTERVAL_S * 10)
+
+    @property
+    def clean_through(self) -> int:
+        """No record is left that a hard purge up to this number covers (-1: not known)."""
+        return self._sweep.clean_through if self._sweep is not None else -1
+
+    # --- off and on ---
+
+    async def _call(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        self._busy += 1
+        self._idle.clear()
+        future = asyncio.get_running_loop().run_in_executor(pool, work)
+        future.add_done_callback(self._called)
+        # Who is cancelled leaves the thread to finish: what it opened is closed when it is collected.
+        return await asyncio.shield(future)
+
+    def _called(self, future: "asyncio.Future[_T]") -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
+        if not future.cancelled():
+            future.exception()
+
+    async def _guarded(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T | None:
+        """None where the disk failed, which turns the tier off."""
+        try:
+            return await self._call(pool, work)
+        except FAULTS as error:
+            self._turn_off(error)
+            return None
+
+    def _turn_on(self) -> None:
+        self._on = True
+        self.why_off = ""
+
+    def _turn_off(self, error: Exception) -> None:
+        if self._mending is not None:
+            return
+        self._on = False
+        self._volume.counters.failures += 1
+        self._wake.set()
+        self.why_off, remedy = explain(error)
+        _log.warning(
+            "disk tier %s is off: %s",
+            self._volume.path,
+            self.why_off,
+            extra={"remedy": f"{remedy}; serving goes on without it, and it comes back by itself"},
+        )
+        self._mending = spawn(self._mend(), "disk-mend")
+
+    async def _mend(self) -> None:
+        began = self._clock()
+        pause = self._retry_s
+        while True:
+            await self._idle.wait()
+            self._volume.close()
+            self._sweep = None
+            await asyncio.sleep(pause)
+            try:
+                await self._call(self._writer, self._open)
+            except FAULTS:
+                pause = min(pause * 1.5, max(RETRY_MAX_S, self._retry_s))
+                continue
+            break
+        self._mending = None
+        self._turn_on()
+        _log.info("disk tier %s is on again after %.0f s", self._volume.path, self._clock() - began)
+
+    def _open(self) -> None:
+        self._volume.open()
+        try:
+            self._volume.check_writable()
+        except BaseException:
+            self._volume.close()
+            raise
+
+    # --- figures ---
+
+    @property
+    def counters(self) -> DiskCounters:
+        return self._volume.counters
+
+    async def stats(self) -> dict[str, int]:
+        """`DiskCounters` of this process, `Volume.usage` of the directory, on (0 or 1), bytes_queued, touched."""
+        usage = await self._guarded(self._readers, self._volume.usage) if self._on else None
+        return {
+            **asdict(self._volume.counters),
+            **(usage or {}),
+            "on": int(self._on),
+            "bytes_queued": self._queued,
+            "touched": len(self._touched),
+        }
+
+
+def _size(job: _Job) -> int:
+    match job:
+        case Put():
+            return job.size + len(job.record.head) + len(job.record.meta)
+        case _Freshen():
+            return job.size
+        case _Remove():
+            return 0
+        case _:
+            assert_never(job)
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """(what is wrong, what to do about it)."""
+    if isinstance(error, DiskFault):
+        error = error.error
+    if isinstance(error, DatabaseLost):
+        return f"its database: {error}", "leave the directory to the edge while it runs"
+    if isinstance(error, sqlite3.Error):
+        if damaged(error):
+            return f"its database is damaged ({error})", "nothing: it is emptied and begun anew"
+        number = _SQLITE_ERRNO.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, errno.EIO)
+        return str(error), _REMEDIES[number]
+    number = error.errno or 0 if isinstance(error, OSError) else 0
+    what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return what, _REMEDIES.get(number, "look at the directory and its file system")
