@@ -24,7 +24,7 @@ from edgecache.http.errors import ClientGone, HttpError, RequestError
 from edgecache.http.message import Duplex, Peer
 from edgecache.http.sweep import NEVER, Sweeper
 from edgecache.http.tasks import spawn
-from edgecache.http.wire import READ_AHEAD, RawDuplex, Wire
+from edgecache.http.wire import READ_AHEAD, RawDuplex, Round, Wire
 
 _log = logging.getLogger("edgecache.listener")
 
@@ -93,6 +93,7 @@ class Shared:
 
     handler: Handler
     sweeper: Sweeper
+    round: Round
     limits: ClientLimits
     decoder_limits: Limits
     max_connections: int
@@ -117,7 +118,7 @@ class ClientConnection(Wire):
     """
 
     __slots__ = (
-        "_flush_soon",
+        "_in_round",
         "_limit",
         "_mark",
         "_moved_at",
@@ -150,7 +151,7 @@ class ClientConnection(Wire):
         self._timed_out = False
         self._out: list[bytes] = []
         self._out_size = 0
-        self._flush_soon: asyncio.Handle | None = None
+        self._in_round = False
 
     # --- events ---
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -199,22 +200,20 @@ class ClientConnection(Wire):
 
     # --- output ---
     def send(self, data: bytes) -> None:
-        """Send soon: what one step of the handler sends leaves in one system call, when the loop comes round.
-
-        By then the other connections' steps have run, so answers leave in a row: the first wakes whoever reads at the
-        other end, and the rest find them awake.
-        """
+        """Send soon: what one step of the handler sends leaves in one system call, when the loop comes round."""
         self._out.append(data)
         self._out_size += len(data)
         if self._out_size >= FLUSH_BYTES:
             self.flush()
-        elif self._flush_soon is None:
-            self._flush_soon = self.loop.call_soon(self.flush)
+        elif not self._in_round:
+            self._in_round = True
+            self.shared.round.add(self._my_turn)
+
+    def _my_turn(self) -> None:
+        self._in_round = False
+        self.flush()
 
     def flush(self) -> None:
-        if self._flush_soon is not None:
-            self._flush_soon.cancel()
-            self._flush_soon = None
         out = self._out
         if not out:
             return

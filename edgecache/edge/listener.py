@@ -16,6 +16,7 @@ from edgecache.edge.connection import ClientConnection, ClientLimits, Counters, 
 from edgecache.edge.exchange import Handler
 from edgecache.http.sockets import BACKLOG, bind
 from edgecache.http.sweep import Sweeper
+from edgecache.http.wire import Round
 
 
 class Listener:
@@ -66,6 +67,7 @@ class Listener:
         shared = self._shared = Shared(
             handler=self._handler,
             sweeper=Sweeper(loop, self._limits.period_s()),
+            round=Round(loop),
             limits=self._limits,
             decoder_limits=self._decoder_limits,
             max_connections=self._max_connections,

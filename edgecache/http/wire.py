@@ -114,6 +114,33 @@ def linger_none(transport: asyncio.BaseTransport) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+class Round:
+    """Sends in a row, when the loop comes round, what many connections have to send.
+
+    By then the other connections' steps have run. The first to be sent wakes whoever reads at the other end, and the
+    rest find them awake; a wake-up costs more than sending.
+    """
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, send: Callable[[], None]) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._go)
+        self._waiting.append(send)
+
+    def _go(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for send in waiting:
+            try:
+                send()
+            except Exception as error:  # noqa: BLE001 - one connection's failure is not the next one's
+                self._loop.call_exception_handler({"message": "a connection could not send", "exception": error})
+
+
 class RawDuplex(Wire):
     """`http.message.Duplex` over a transport that an HTTP protocol gave up."""
 

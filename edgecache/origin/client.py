@@ -15,6 +15,7 @@ from edgecache._native.http1 import Limits, encode_request_head
 from edgecache.http.errors import OriginRefused, OriginReset, OriginTimeout, OriginUnavailable
 from edgecache.http.message import BodyStream, Request, Response
 from edgecache.http.sweep import Sweeper
+from edgecache.http.wire import Round
 from edgecache.origin.api import OriginResponse, Timeouts
 from edgecache.origin.connection import ClientResponse, OriginConnection, unsent
 
@@ -75,6 +76,7 @@ class HttpOrigin:
         self._open = 0
         self._closed = False
         self._sweeper: Sweeper | None = None
+        self._round: Round | None = None
 
     # --- figures ---
     @property
@@ -143,6 +145,12 @@ class HttpOrigin:
             period_s = Sweeper.period_for(t.first_byte_s, t.between_bytes_s, t.idle_s)
             self._sweeper = Sweeper(asyncio.get_running_loop(), period_s)
         return self._sweeper
+
+    @property
+    def round(self) -> Round:
+        if self._round is None:
+            self._round = Round(asyncio.get_running_loop())
+        return self._round
 
     def _newest_idle(self, *, checked: bool) -> OriginConnection | None:
         """`checked`: the request cannot be sent twice, so look whether the origin has closed."""

@@ -23,7 +23,7 @@ from edgecache.http.headers import Headers
 from edgecache.http.message import BodyStream, Duplex, EmptyBody, Request, Response
 from edgecache.http.sweep import NEVER, Sweeper
 from edgecache.http.tasks import spawn
-from edgecache.http.wire import READ_AHEAD, RawDuplex, Wire
+from edgecache.http.wire import READ_AHEAD, RawDuplex, Round, Wire
 from edgecache.origin.api import Timeouts
 
 CONTINUE_WAIT_S = 1.0
@@ -49,6 +49,8 @@ class Keeper(Protocol):
     @property
     def sweeper(self) -> Sweeper: ...
     @property
+    def round(self) -> Round: ...
+    @property
     def timeouts(self) -> Timeouts: ...
 
     def give_back(self, connection: "OriginConnection") -> None:
@@ -68,6 +70,7 @@ class OriginConnection(Wire):
         "_eof_told",
         "_fault",
         "_go_ahead",
+        "_head",
         "_keep_alive",
         "_keeper",
         "_read_limit",
@@ -100,6 +103,7 @@ class OriginConnection(Wire):
         """Has it served an exchange before? Then the origin may have closed it meanwhile."""
         self.received = False
         """Has an octet of this exchange's response arrived?"""
+        self._head = b""
         self._reading_head = False
         self._keep_alive = False
         self._sent = True
@@ -223,8 +227,8 @@ class OriginConnection(Wire):
             raise unsent()
         self._reading_head = True
         if self._sent:
-            # When the loop comes round: requests then leave in a row, and only the first has to wake the origin.
-            self.loop.call_soon(self._write_head, head)
+            self._head = head
+            self._keeper.round.add(self._write_head)
             self._limit_reading(self._timeouts.first_byte_s)
         else:
             self.transport.write(head)
@@ -233,9 +237,9 @@ class OriginConnection(Wire):
             self._go_ahead = self.loop.create_future() if expects else None
             self._sender = spawn(self._send(body, self._go_ahead), "origin-request-body")
 
-    def _write_head(self, head: bytes) -> None:
+    def _write_head(self) -> None:
         if not (self.lost or self.transport.is_closing()):
-            self.transport.write(head)
+            self.transport.write(self._head)
 
     def _final(self, head: ResponseHead, response: Response) -> "ClientResponse":
         self._reading_head = False

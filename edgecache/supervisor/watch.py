@@ -113,6 +113,8 @@ class Supervisor:
         # What is made until now is everybody's: not looked at by the collector again, its pages stay shared.
         gc.collect()
         gc.freeze()
+        # A round of the loop makes thousands of objects that are no garbage, only not done with yet.
+        gc.set_threshold(20_000, 20, 20)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
