@@ -99,6 +99,9 @@ cdef inline void eviction_join(ShardView *s, uint32_t unit, const Past *past) no
     cdef ObjectHeader *o = object_at(s, unit)
     o.uses = past.uses
     o.small = 0
+    if likely(s.eviction == LRU):
+        queue_push(s, &s.shard.queue, unit)
+        return
     if s.eviction == S3FIFO:
         o.small = past.small if past.known else not ghost_take(s, o)
         if o.small:
@@ -110,6 +113,9 @@ cdef inline void eviction_join(ShardView *s, uint32_t unit, const Past *past) no
 cdef inline void eviction_leave(ShardView *s, uint32_t unit) noexcept nogil:
     """An object goes, for whatever reason."""
     cdef ObjectHeader *o = object_at(s, unit)
+    if likely(s.eviction == LRU):
+        queue_cut(s, &s.shard.queue, unit)
+        return
     if s.shard.hand == unit:
         s.shard.hand = o.previous
     if o.small:

@@ -8,16 +8,15 @@ that evicts, with its copy, beside a plain copy of as many octets. Memory is cou
 from __future__ import annotations
 
 import argparse
-import json
-import lzma
 import random
-from array import array
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 from edgecache._native import probe
 from edgecache._native.arena import OVERHEAD, Arena, hash_key
+
+from . import reference
+from .tracefile import read
 
 GIB = 1 << 30
 HEAD, BODY = 200, 1024
@@ -37,14 +36,19 @@ def random_keys(count: int, seed: int = 1) -> bytes:
 
 
 def times(quick: bool) -> None:
-    arena = Arena(64 << 20)
     keys = random_keys(200_000)
-    probe.bench_put(arena, keys, HEAD, BODY, 1)
-    last = keys[-16:]
-    row("look-up of a hot key", f"{best(5, lambda: probe.bench_find(arena, last, 1_000_000)):.0f} ns", "60 ns")
     copy = best(5, lambda: probe.bench_copy(HEAD + BODY, 300_000))
-    insert = best(5, lambda: probe.bench_put(arena, keys, HEAD, BODY, 1))
-    row("evicting insert of 1 KiB, 64 MiB arena", f"{insert:.0f} ns", f"250 + {copy:.0f} ns of copy")
+    for eviction in ("lru", "sieve", "s3fifo"):
+        arena = Arena(64 << 20, eviction=eviction)
+        probe.bench_put(arena, keys, HEAD, BODY, 1)
+        there = b"".join(key for queue in probe.queues(arena, 0) for key, _, _ in queue)
+        few, last = there[: 16 * 100], there[:16]
+        hot = best(5, lambda arena=arena, keys=last: probe.bench_find(arena, keys, 1_000_000))  # type: ignore[misc]
+        row(f"{eviction}: look-up of a hot key", f"{hot:.0f} ns", "60 ns")
+        hot = best(5, lambda arena=arena, keys=few: probe.bench_find(arena, keys, 10_000))  # type: ignore[misc]
+        row(f"{eviction}: look-up, of 100 keys in turn", f"{hot:.0f} ns", "")
+        insert = best(5, lambda arena=arena: probe.bench_put(arena, keys, HEAD, BODY, 1))  # type: ignore[misc]
+        row(f"{eviction}: evicting insert of 1 KiB, 64 MiB arena", f"{insert:.0f} ns", f"250 + {copy:.0f} ns of copy")
     if quick:
         return
     count = 1_000_000
@@ -76,35 +80,10 @@ def memory() -> None:
     row("1 KiB object: everything, free memory included", f"{arena.size / stats['objects']:.0f} octets", "")
 
 
-def columns(path: Path) -> tuple[array[int], array[int]]:
-    """The objects asked for, in order, and the objects' sizes."""
-    with lzma.open(path) as stream:
-        head = json.loads(stream.readline())
-        read = [array("I") for _ in range(3)]
-        for column, length in zip(read, (head["requests"], head["requests"], head["objects"]), strict=True):
-            column.frombytes(stream.read(4 * length))
-    return read[1], read[2]
-
-
-def exact(requests: array[int], sizes: array[int], capacity: int, max_object: int) -> int:
-    """Hits of an LRU without shards, chunks or metadata."""
-    cached: OrderedDict[int, int] = OrderedDict()
-    used = hits = 0
-    for number in requests:
-        if number in cached:
-            cached.move_to_end(number)
-            hits += 1
-        elif sizes[number] <= max_object:
-            cached[number] = sizes[number]
-            used += sizes[number]
-            while used > capacity:
-                used -= cached.popitem(last=False)[1]
-    return hits
-
-
 def trace(path: Path, fraction: float, max_object: int) -> None:
-    requests, sizes = columns(path)
-    size = int(sum(sizes) * fraction)
+    read_trace = read(path)
+    requests, sizes = read_trace.asked, read_trace.sizes
+    size = int(read_trace.footprint * fraction)
     arena = Arena(size, max_object=max_object)
     keys = [hash_key(bytes(16), number.to_bytes(4, "little")) for number in range(len(sizes))]
     piece = bytes(65536)
@@ -119,7 +98,8 @@ def trace(path: Path, fraction: float, max_object: int) -> None:
             arena.put(keys[number], b"", b"", [piece] * whole + [piece[:rest]], tags=(), **NUMBERS)  # type: ignore[arg-type]
     stats, broken = arena.stats(), probe.extents(arena)
     share = (size - stats["bytes_body"]) / size
-    points = (exact(requests, sizes, size, max_object) - hits) / len(requests) * 100
+    exact = reference.play("lru", read_trace, size, max_object).count
+    points = (exact - hits) / len(requests) * 100
     name = f"{path.name.split('.')[0]} at {size >> 20} MiB"
     row(f"{name}: allocator slack", f"{stats['bytes_slack'] / size:.2%}", "5 %")
     row(f"{name}: all that is not body, free included", f"{share:.2%}", "")
