@@ -130,7 +130,7 @@ class Collapse:
                     reason=reason,
                     fwd=cache_status.FORWARDED[verdict.reason],
                     fwd_status=origin_status,
-                    ttl=candidate.stored.fresh_until - self._clock(),
+                    ttl=candidate.stored.fresh_for(self._clock()),
                     key=key,
                 )
                 return await self._send_confirmed(visit, candidate, collapsed=collapsed)

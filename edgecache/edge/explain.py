@@ -91,9 +91,11 @@ def _words(verdict: RequestVerdict, site: Site, now: float, key: str) -> tuple[s
     policy = site.policy
     match verdict:
         case Serve(stored, form, reason, revalidate):
-            status = cache_status.member(policy, reason=reason, hit=True, ttl=stored.fresh_until - now, key=key)
-            left = stored.fresh_until - now
-            state = f"fresh for another {left:.0f} s" if left >= 0 else f"stale for {-left:.0f} s"
+            left = stored.fresh_for(now)
+            status = cache_status.member(policy, reason=reason, hit=True, ttl=left, key=key)
+            state = f"fresh for another {int(left)} s" if left >= 0 else f"stale for {int(-left)} s"
+            if stored.soft_purged:
+                state = "made stale by a purge"
             also = "; one request revalidates it in the background" if revalidate else ""
             return "serve", f"answered from the cache{_FORMS[type(form)]}, {state}{also}", status
         case Revalidate(stored, _, reason):
@@ -117,7 +119,7 @@ def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> Expla
         key=key_text,
         status=stored.response.status,
         age_s=max(0.0, now - stored.born_at),
-        fresh_for_s=stored.fresh_until - now,
+        fresh_for_s=stored.fresh_for(now),
         stale_for_s=stored.stale_until - max(now, stored.fresh_until),
         body_bytes=stored.body_size,
         tier="memory",

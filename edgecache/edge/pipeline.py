@@ -207,7 +207,7 @@ class Pipeline:
             visit.site.policy,
             reason=verdict.reason,
             hit=True,
-            ttl=verdict.stored.fresh_until - now,
+            ttl=verdict.stored.fresh_for(now),
             key=visit.key_text,
         )
         await respond.send_candidate(visit, candidate, verdict.form, now)

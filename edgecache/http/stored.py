@@ -78,3 +78,8 @@ class StoredResponse:
     @property
     def stale_until(self) -> float:
         return max(self.swr_until, self.sie_until)
+
+    def fresh_for(self, now: float) -> float:
+        """Seconds of freshness left, negative once it is stale; none after a soft purge."""
+        left = self.fresh_until - now
+        return min(left, 0.0) if self.soft_purged else left

@@ -53,7 +53,8 @@ async def test_a_cold_object_is_fetched_once_and_streamed_to_all(framing: str) -
             await release.wait()
             await reply.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(LAST), LAST))
 
-    async with origin(answer) as site, edge(site.url) as front, crowd() as session:
+    # One worker: those of another wait for the whole object.
+    async with origin(answer) as site, edge(site.url, "workers: 1") as front, crowd() as session:
         streaming = 0
         all_streaming = asyncio.Event()
 
