@@ -78,6 +78,12 @@ class Collapse:
         if lease == WAIT and self._leases is not None:
             await self._leases.wait(found.fill_key)
             return Then.AGAIN
+        stored_now = lease > 0 and not (found.candidates or visit.looked_again)
+        if stored_now and self._shelf.store.peek(found.fill_key) is not None:
+            # By another worker, whose lease ended between our look and ours. Once: it may be nothing for us after all.
+            visit.looked_again = True
+            self._releaser(found.fill_key, lease)()
+            return Then.AGAIN
         held = verdict.stored if isinstance(verdict, Revalidate) else verdict.completes
         candidate = found.of(held) if held is not None else None
         if candidate is not None and (plain := self._shelf.plain(candidate)) is not candidate:

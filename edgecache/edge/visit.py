@@ -41,6 +41,8 @@ class Visit:
     story: Story = field(default_factory=Story)
     share: bool = True
     """May it wait for another's fetch? Not once it was released from one."""
+    looked_again: bool = False
+    """It has looked once more, since another worker seemed to have just stored what it was to fetch."""
 
     @property
     def request(self) -> Request:

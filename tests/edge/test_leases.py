@@ -8,6 +8,7 @@ from edgecache._native.arena import Arena
 from edgecache._native.inflight import Leases
 from edgecache.edge import leases as leases_module
 from edgecache.edge.leases import FillLeases, make_bells, ring
+from edgecache.edge.lookup import Found
 from edgecache.http.clock import wall_clock
 from tests.edge.world import until, world
 
@@ -112,3 +113,26 @@ async def test_a_wait_ends_with_the_leases_time(monkeypatch):
     monkeypatch.setattr(leases_module, "LEASE_S", 0.01)
     arena = Arena(16 << 20, max_object=64 << 10)
     await asyncio.wait_for(FillLeases(Leases(arena), make_bells(1), 0, wall_clock).wait(KEY), 5)
+
+
+async def test_what_another_worker_has_just_stored_is_not_fetched_again(monkeypatch):
+    """It looked, then the other stored and ended its lease, then it took the lease itself."""
+    async with world() as w:
+        shelf = w.edge.pipeline.shelf
+        w.edge.pipeline.collapse._leases = FillLeases(Leases(shelf.store.arena), make_bells(1), 0, wall_clock)
+        w.answers(b"body", Cache_Control="max-age=60")
+        # No fast lane: the request is one that takes judgement.
+        await w.get("/a", Cache_Control="max-age=50")
+        find, looks = shelf.find, []
+
+        def late(primary, *args, **more):
+            looks.append(primary)
+            return Found(primary, primary, []) if len(looks) == 1 else find(primary, *args, **more)
+
+        monkeypatch.setattr(shelf, "find", late)
+        got = await w.get("/a", Cache_Control="max-age=50")
+        assert got.body == b"body"
+        assert "; hit" in got.cache_status
+        assert len(looks) == 2
+        assert len(w.asked) == 1
+        assert len(Leases(shelf.store.arena)) == 0
