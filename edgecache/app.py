@@ -259,7 +259,7 @@ class Worker:
     def _lane_site(self, authority: str) -> LaneSite | None:
         """What the fast lane needs of a site; None where every answer takes judgement."""
         site = self.sites.find(authority)
-        if site is None or site.policy.cache_status_key or site.policy.early_hints:
+        if site is None or site.policy.cache_status_key:
             return None
         query = site.policy.query
         return LaneSite(

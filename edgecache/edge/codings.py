@@ -24,7 +24,8 @@ from edgecache.policy import coding, rules
 
 _log = logging.getLogger("edgecache.edge")
 
-# Measured on HTML, CSS and JavaScript of 20-200 KiB: further levels cost several times as much for 1-3% less.
+# 60 files of HTML, CSS and JavaScript, 2 MB, one core: br 5 leaves 21.3% at 72 MB/s (6: 21.2% at 66, 9: 20.9% at 5),
+# zstd 6 leaves 22.8% at 121 MB/s (3: 24.6% at 353, 9: 22.4% at 75), gzip 6 leaves 22.8% at 63 MB/s (9: 22.7% at 38).
 _BROTLI_QUALITY = 5
 _ZSTD_LEVEL = 6
 _GZIP_LEVEL = 6

@@ -26,7 +26,7 @@ from edgecache.http.errors import ClientGone, HttpError
 from edgecache.http.message import Request, Response
 from edgecache.observe.events import Outcome
 from edgecache.origin.api import OriginResponse
-from edgecache.policy import cache_status, coding, rules
+from edgecache.policy import cache_status, coding, hints, rules
 from edgecache.policy.site import SitePolicy
 from edgecache.policy.verdicts import (
     DoNotStore,
@@ -142,6 +142,7 @@ class Pipeline:
             await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
             return
         now = exchange.received_at
+        hinted = False
         for _ in range(MAX_ROUNDS):
             found = self.shelf.find(site, key_text, visit.primary, request, now)
             verdict = rules.on_request(
@@ -163,6 +164,8 @@ class Pipeline:
                     await self._pass(visit, found, verdict)
                     return
                 case Revalidate() | Fetch():
+                    if not hinted and isinstance(verdict, Revalidate):
+                        hinted = self._hint(visit, verdict)
                     then = await self.collapse.fetch(visit, found, verdict, self._interim_to(exchange))
                 case _:
                     assert_never(verdict)
@@ -330,6 +333,14 @@ class Pipeline:
         )
         out = rules.relay(response, visit.request, site.policy, story.cache_status)
         return respond.send_stream(visit.exchange, story, out.response, origin.body, keep=keep)
+
+    def _hint(self, visit: Visit, verdict: Revalidate) -> bool:
+        """Let a client that has to wait for the origin begin with the links of what is stored. True: once is enough."""
+        response = hints.while_waiting(visit.request, verdict.stored, visit.site.policy)
+        if response is not None:
+            with contextlib.suppress(ClientGone):  # the final answer finds out
+                visit.exchange.interim(response)
+        return True
 
     # --- the next hop ---
 

@@ -4,11 +4,23 @@ import re
 
 from edgecache.http.fields import parse_parameters, split_parameters
 from edgecache.http.headers import Headers
-from edgecache.http.message import Response
+from edgecache.http.message import Request, Response
 from edgecache.http.stored import StoredResponse
+from edgecache.policy.site import SitePolicy
 
 _RELATIONS = frozenset({"preload", "preconnect", "modulepreload"})
 _LINK = re.compile(r"(?:[^,\"<]|\"(?:[^\"\\]|\\.)*+(?:\"|\\?\Z)|<[^>]*+(?:>|\Z))+", re.DOTALL)
+
+
+def while_waiting(request: Request, stored: StoredResponse, site: SitePolicy) -> Response | None:
+    """What to tell a client that waits for the origin to confirm or replace `stored`; None: nothing.
+
+    Browsers heed a 103 for the page they navigate to and for nothing else, and say which request that is.
+    """
+    if not site.early_hints or request.method != "GET":
+        return None
+    navigates = request.headers.get("sec-fetch-mode") in (None, "navigate")
+    return early_hints(stored) if navigates else None
 
 
 def early_hints(stored: StoredResponse) -> Response | None:

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.policy.hints import early_hints, split_links
+from edgecache.http.headers import Headers
+from edgecache.http.message import Request
+from edgecache.policy.hints import early_hints, split_links, while_waiting
+from edgecache.policy.site import SitePolicy
 from tests.conformance.model import Model, answer
 
 
@@ -64,3 +67,21 @@ def test_linear(unit: str) -> None:
     split_links(unit * 60_000)
     split_links("<a>" + unit * 60_000)
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("on", "method", "mode", "hinted"),
+    [
+        (True, "GET", None, True),
+        (True, "GET", "navigate", True),
+        (True, "GET", "cors", False),
+        (True, "HEAD", None, False),
+        (False, "GET", None, False),
+    ],
+)
+def test_who_is_told_while_waiting(on: bool, method: str, mode: str | None, hinted: bool) -> None:
+    edge = Model()
+    edge.ask(answer([("Cache-Control", "max-age=9"), ("Link", "</a.css>; rel=preload")]))
+    (stored, _), *_ = edge.entries.values()
+    request = Request(method, "http", "h", "/", Headers([("Sec-Fetch-Mode", mode)] if mode else []))
+    assert (while_waiting(request, stored, SitePolicy(early_hints=on)) is not None) is hinted
