@@ -89,6 +89,8 @@ cdef enum:
     TLS_PIECE = 128 * 1024
     IOVECS = 64
     MEMO = 4096                  # entries of each memo; full ones are emptied
+    MEMO_ENTRY = 1024            # octets: longer ones are worked out each time, so that strangers fill no memory
+    MAX_NAME = 100               # of the cache in Cache-Status: with it, Age and ttl it fits GAP
 
     # StoredFlag (edgecache/http/stored.py)
     VARY_MARKER = 1
@@ -98,7 +100,7 @@ cdef enum:
     DENIED = 2 | 16 | 32 | 4096 | 8192
 
 cdef char[ROOM] buffer           # one response at a time: the GIL is held from its first octet to its last
-cdef char[ROOM] smaller          # a 304 made of it
+cdef char[ROOM + 32] smaller     # a 304 made of it: its status line may be longer than the one it replaces
 cdef pr_request request
 
 
@@ -135,6 +137,8 @@ cdef class LaneSite:
         if len(self.hsts) > 96:
             raise ValueError("no such Strict-Transport-Security")
         self.only_tls = only_tls
+        if len(cache_status_name) > MAX_NAME:
+            raise ValueError(f"a name in Cache-Status has at most {MAX_NAME} octets here")
         self.name = name.encode("latin-1", "replace")
         self.scheme_status = b"Cache-Status: %b; hit; ttl=" % cache_status_name.encode("ascii")
         self.plain_query = plain_query
@@ -278,27 +282,33 @@ cdef class Lane:
                 )
                 for i in range(request.field_n)
             ]
-            if len(self.variants) >= MEMO:
-                self.variants.clear()
-            found = self.variants[key] = self.secondary_key(parts[0], lines)
+            found = self.secondary_key(parts[0], lines)
+            if PyBytes_GET_SIZE(key) <= MEMO_ENTRY:
+                if len(self.variants) >= MEMO:
+                    self.variants.clear()
+                self.variants[key] = found
         return found
 
     cdef bint is_date(self, const char *text, size_t n):
         key = PyBytes_FromStringAndSize(text, n)
         found = self.dates.get(key)
         if found is None:
-            if len(self.dates) >= MEMO:
-                self.dates.clear()
-            found = self.dates[key] = bool(self.readable_date(key.decode("latin-1")))
+            found = bool(self.readable_date(key.decode("latin-1")))
+            if n <= MEMO_ENTRY:
+                if len(self.dates) >= MEMO:
+                    self.dates.clear()
+                self.dates[key] = found
         return found
 
     cdef bytes without_secrets(self, const char *text, size_t n):
         key = PyBytes_FromStringAndSize(text, n)
         found = self.redacted.get(key)
         if found is None:
-            if len(self.redacted) >= MEMO:
-                self.redacted.clear()
-            found = self.redacted[key] = self.redact(key.decode("latin-1")).encode("latin-1")
+            found = self.redact(key.decode("latin-1")).encode("latin-1")
+            if n <= MEMO_ENTRY:
+                if len(self.redacted) >= MEMO:
+                    self.redacted.clear()
+                self.redacted[key] = found
         return found
 
     cdef bint passed_here(self, const char *data) noexcept:
@@ -583,7 +593,7 @@ cdef class FastConnection:
                 lookup_unpin(lane.view, &found)
                 outcome = COPIED
             event.status = 304
-            front = not_modified_head(head, found.head_size, found.flags & HAS_ETAG != 0)
+            front = not_modified_head(head, found.head_size)
             tail = self.own_lines(smaller + front, wall(&now), &found, &event)
             head = smaller
             size = front + tail
@@ -595,6 +605,7 @@ cdef class FastConnection:
                 # Close the gap between the lines just written and the body behind it.
                 memmove(head + GAP - tail, head, size)
                 head += GAP - tail
+                event.cache_status.p += GAP - tail
                 size += found.body_size
                 event.bytes_out = found.body_size
             elif outcome == PINNED:
@@ -697,22 +708,26 @@ cdef class FastConnection:
         return self.send_body()
 
     cdef int send_body(self) except -1:
-        """As much as the socket takes now; the rest when the transport has drained (`resume_writing`)."""
-        cdef ssize_t sent
-        if self.fd >= 0:
-            sent = self.send_from_arena()
-            if sent < 0:
-                # Full: a piece through the transport, whose `resume_writing` says when to go on.
+        """As much as the socket takes now; the rest when the transport has drained (`resume_writing`).
+
+        A piece given to the transport may go out at once, and then nobody calls back: only a transport that has
+        paused us will. One that is closing takes nothing any more, and `connection_lost` follows.
+        """
+        while self.busy and (self.offset < self.found.body_size or self.front_left()):
+            if self.slow.write_paused or self.transport.is_closing():
+                return 0
+            if self.fd < 0:
+                self.transport.write(self.next_piece(TLS_PIECE))
+            elif self.send_from_arena() < 0:
                 self.transport.set_write_buffer_limits(high=0)
                 self.transport.write(self.next_piece(PIECE))
-                self.clean = False
-        else:
-            while self.offset < self.found.body_size and not self.slow.write_paused and not self.slow.lost:
-                self.transport.write(self.next_piece(TLS_PIECE))
-                self.clean = False
-        if self.busy and self.offset == self.found.body_size and self.front_sent == <size_t> PyBytes_GET_SIZE(self.front):
+            self.clean = False
+        if self.busy:
             self.end_body(False)
         return 0
+
+    cdef inline size_t front_left(self) noexcept:
+        return PyBytes_GET_SIZE(self.front) - self.front_sent if self.front is not None else 0
 
     cdef ssize_t send_from_arena(self) except -2:
         """0 when everything is sent, -1 when the socket is full or broken."""
@@ -804,8 +819,8 @@ cdef class FastConnection:
 
 
 cdef inline bint answerable(uint32_t status) noexcept nogil:
-    """Has a body framed by Content-Length, whole."""
-    return status >= 200 and status not in (204, 205, 206, 304)
+    """Has a body framed by Content-Length, whole; and a class of its own in the counters."""
+    return 200 <= status < 600 and status not in (204, 205, 206, 304)
 
 
 cdef int tag_listed(const char *p, const char *head, size_t head_n) noexcept nogil:
@@ -848,12 +863,16 @@ cdef inline size_t first_line(const char *head, size_t head_n) noexcept nogil:
     return <size_t> (end - head) + 1 if end != NULL else head_n
 
 
-cdef size_t not_modified_head(const char *head, size_t head_n, bint has_etag) noexcept nogil:
+cdef size_t not_modified_head(const char *head, size_t head_n) noexcept nogil:
     """The head of a 304 into `smaller`: the field lines that RFC 9110 §15.4.5 leaves."""
     cdef pr_field line
     cdef size_t at = first_line(head, head_n)
     cdef size_t from_ = at
     cdef size_t out = 27
+    cdef bint has_etag = False         # any, a malformed one too
+    while not has_etag and pr_head_line(<const uint8_t *> head, head_n, &at, &line):
+        has_etag = h1_same(<const uint8_t *> head + line.name, line.name_n, "etag", 4)
+    at = from_
     memcpy(smaller, b"HTTP/1.1 304 Not Modified\r\n", 27)
     while pr_head_line(<const uint8_t *> head, head_n, &at, &line):
         if not pr_not_in_304(<const uint8_t *> head + line.name, line.name_n, has_etag):

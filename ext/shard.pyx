@@ -176,9 +176,8 @@ cdef Lookup lookup(
     shard_lock(s)
     unit = search_valid(s, key_low, key_high, False)
     if unit == 0:
-        s.shard.misses += 1
         shard_unlock(s)
-        return MISS
+        return MISS  # counted by `get`, which whoever is turned away here tries next
     o = object_at(s, unit)
     describe(s, unit, found)
     front = <size_t> o.meta_size + o.head_size

@@ -503,7 +503,7 @@ class CacheConfig(Section):
         16 * KIB, ge=0, le=MIB, description="Octets of surrogate keys a response may have; with more it is not stored."
     )
     cache_status_name: Token = Field(
-        "edgecache", description="Name of this cache in the Cache-Status field (RFC 9211)."
+        "edgecache", max_length=100, description="Name of this cache in the Cache-Status field (RFC 9211)."
     )
     cache_status_key: bool = Field(False, description="Show the cache key in Cache-Status.")
 

@@ -11,7 +11,7 @@ one lies under the simplified form of its URI (`policy.search_variance`).
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecache._native.arena import Entry
 from edgecache.edge import record
@@ -313,6 +313,9 @@ class Shelf:
         return taken
 
     def record(self, stored: StoredResponse, *, site: Site, cache_key: str, fill_seq: int) -> Record:
+        if stored.response.headers.get_all("content-length") != [str(stored.body_size)]:
+            # A 304 may have taken the field away; the fast lane, which sends the head as it is, must know.
+            stored = replace(stored, flags=stored.flags | StoredFlag.UNSIZED)
         return record.encode(
             stored,
             hidden=respond.hidden(site.policy) | ({HSTS} if site.hsts is not None else set()),
