@@ -195,3 +195,14 @@ def test_linear(unit: str) -> None:
     vary.normalise("accept", unit * 20_000)
     vary.vary_names(Headers([("Vary", unit * 20_000)]))
     assert time.perf_counter() - began < 1
+
+
+def test_homes_are_where_storage_puts() -> None:
+    """Whatever the request, a response is found again by its own selection and language."""
+    names = ["accept-language", "cookie"]
+    for said in ("de", "fr, de;q=0.5", ""):
+        for fields in ([], [("Content-Language", "de")]):
+            request, response = Headers([("Accept-Language", said)]), Headers(fields)
+            selected = vary.selecting(names, request)
+            assert set(vary.storage(names, request, response)) <= set(vary.homes(selected, response))
+    assert vary.homes((("cookie", None),), Headers([("Content-Language", "de")])) == ((("cookie", None),),)
