@@ -55,6 +55,8 @@ class FillBuffer:
         self._readers: set[FillReader] = set()
         self._spool: int | None = None
         self._spool_limit = spool_limit
+        # The file is written round and round: a reader is at most the limit behind, and one piece is being added.
+        self._ring = spool_limit + 2 * PIECE
         self._arrived: list[asyncio.Future[None]] = []
         self._drained: asyncio.Future[None] | None = None
 
@@ -138,7 +140,8 @@ class FillBuffer:
         view = memoryview(data)
         at = self.size
         while view:
-            written = await asyncio.to_thread(os.pwrite, self._spool, view, at)
+            place = at % self._ring
+            written = await asyncio.to_thread(os.pwrite, self._spool, view[: self._ring - place], place)
             view, at = view[written:], at + written
         self.size = at
 
@@ -179,7 +182,9 @@ class FillBuffer:
     async def piece(self, reader: "FillReader", size: int) -> bytes:
         """At most `size` octets at the reader's place; there are some."""
         if self._spool is not None:
-            return await asyncio.to_thread(os.pread, self._spool, min(size, self.size - reader.at), reader.at)
+            place = reader.at % self._ring
+            size = min(size, self.size - reader.at, self._ring - place)
+            return await asyncio.to_thread(os.pread, self._spool, size, place)
         start = self._base
         index = 0
         if reader.hint < len(self.chunks) and not self.overflowed:

@@ -4,6 +4,7 @@ Each worker has a socket of its own for each public address (SO_REUSEPORT). Whoe
 configuration, and again for the next one: what both need is kept, with the connections that wait in its queue.
 """
 
+import errno
 import socket
 from collections import Counter
 from collections.abc import Iterable
@@ -88,14 +89,15 @@ class DoorKeeper:
         share = self._share and what == _PUBLIC
         try:
             if share and not row and taken(address.host, address.port):
-                raise DoorError(f"{what} {address}: Address already in use")
+                raise DoorError(f"{what} {address}: {_TAKEN}")
             while len(row) < number:
                 port = _address(row[0]).port if row else address.port
                 made = bind(address.host, port, share=share)
                 row.append(made)
                 new.append(made)
         except OSError as error:
-            raise DoorError(f"{what} {address}: {error.strerror or error}") from error
+            reason = _TAKEN if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise DoorError(f"{what} {address}: {reason}") from error
         return row[:number]
 
     def _give_up(self, doors: set[socket.socket], *, hushed: bool = True) -> None:
@@ -109,6 +111,9 @@ class DoorKeeper:
             if hushed:
                 hush(door)
             door.close()
+
+
+_TAKEN = "Address already in use: stop the program that listens there, or choose another with --listen and --admin"
 
 
 def _address(door: socket.socket) -> Address:

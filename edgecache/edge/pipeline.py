@@ -141,6 +141,12 @@ class Pipeline:
             # Nothing stored can answer an offer to switch protocols, and nobody can share the connection it becomes.
             await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
             return
+        if exchange.body.length != 0 and request.method in {"GET", "HEAD"}:
+            # Content in a GET has no defined meaning (RFC 9110 §9.3.1): it is no part of the key, so nothing stored
+            # answers it, its answer is not stored, and the origin gets to see it.
+            nothing = Found(visit.primary, visit.primary, [])
+            await self._pass(visit, nothing, Pass(request.headers, Reason.BYPASS), storable=False)
+            return
         now = exchange.received_at
         hinted = False
         for _ in range(MAX_ROUNDS):
@@ -215,7 +221,7 @@ class Pipeline:
         )
         await respond.send_candidate(visit, candidate, verdict.form, now)
 
-    async def _pass(self, visit: Visit, found: Found, verdict: Pass) -> None:
+    async def _pass(self, visit: Visit, found: Found, verdict: Pass, *, storable: bool = True) -> None:
         """Straight through, streamed both ways. What comes back may still be stored, or invalidate (§4.4)."""
         exchange, site, story, request = visit.exchange, visit.site, visit.story, visit.request
         story.outcome, story.reason = Outcome.PASS, verdict.reason
@@ -238,13 +244,13 @@ class Pipeline:
         )
         fill_seq = self._invalidate(visit, response, judged, fill_seq)
         match judged:
-            case Store():
+            case Store() if storable:
                 await self._send_and_store(visit, found, origin, response, judged, fill_seq)
             case DoNotStore():
                 await self.send_passed(visit, found, origin, response, judged, fill_seq)
             case _:
-                # With nothing stored in hand, a 304 or a 5xx is simply passed on.
-                await self.send_passed(visit, found, origin, response, DoNotStore(Reason.STATUS), fill_seq)
+                # Nothing that is stored could be used instead, and this may not be stored.
+                await self.send_passed(visit, found, origin, response, DoNotStore(Reason.BYPASS), fill_seq)
 
     def _invalidate(self, visit: Visit, response: Response, judged: ResponseVerdict, fill_seq: int) -> int:
         """Purge what an unsafe method made stale (RFC 9111 §4.4).

@@ -48,7 +48,7 @@ class Sites:
         host = authority.lower()
         if (site := self._exact.get(host)) is not None:
             return site
-        host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0].rstrip(".")
         if (site := self._exact.get(host)) is not None:
             return site
         if self._below:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecache.edge.buffer import Budget, FillBuffer, FillReader
+from edgecache.edge.buffer import PIECE, Budget, FillBuffer, FillReader
 from edgecache.http.errors import OriginReset
 from edgecache.http.headers import Headers
 
@@ -208,3 +208,17 @@ async def _fill(buffer: FillBuffer, pieces_: list[bytes]) -> None:
     for piece in pieces_:
         await buffer.append(piece)
     buffer.finish(None)
+
+
+async def test_the_spool_file_stays_within_its_ring():
+    """More passes through than the file may hold; a reader within the limit loses nothing."""
+    import os
+
+    buffer = FillBuffer(limit=10, length=None, spool_limit=300_000)
+    readers = [buffer.reader(), buffer.reader()]
+    want = [bytes([i]) * 100_000 for i in range(30)]
+    reading = [asyncio.ensure_future(read_all(reader)) for reader in readers]
+    await _fill(buffer, want)
+    assert buffer._spool is not None
+    assert os.fstat(buffer._spool).st_size <= 300_000 + 2 * PIECE
+    assert [await task for task in reading] == [b"".join(want)] * 2

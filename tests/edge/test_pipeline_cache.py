@@ -193,3 +193,17 @@ async def test_interim_responses_pass():
         assert (await reader.read()).startswith(b"HTTP/1.1 200")
         writer.close()
         await writer.wait_closed()
+
+
+async def test_content_in_a_get_reaches_the_origin_and_is_never_shared():
+    async with world() as w:
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            body = await request.text()
+            return web.Response(text=f"you said {body}", headers={"Cache-Control": "max-age=60"})
+
+        w.answer = answer
+        for said in ("one", "two"):
+            async with w.client.get(w.url + "/a", data=said) as response:
+                assert await response.text() == f"you said {said}"
+        assert (await w.get("/a")).body == b"you said "
