@@ -136,7 +136,8 @@ async def test_what_is_left_over_at_the_end_has_the_limit_too() -> None:
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
         while not listener.counters.stalled:  # noqa: ASYNC110 - the listener tells nobody
             await asyncio.sleep(0.01)
-        assert listener.connections == 0
+        while listener.connections:  # noqa: ASYNC110 - the loop tells of the reset in a step of its own
+            await asyncio.sleep(0.01)
         await client.close()
 
 
