@@ -147,6 +147,10 @@ cdef class Entry:
         return self.found.soft_purged != 0
 
     @property
+    def used(self):
+        return self.found.uses != 0
+
+    @property
     def generation(self):
         return self.found.generation
 

@@ -162,7 +162,7 @@ cdef const char *check_queue(ShardView *s, Queue *q, bint small, Sums *sums, uin
     cdef Shard *shard = s.shard
     cdef ObjectHeader *o
     cdef uint32_t unit = q.first, previous = 0
-    cdef int most = 0 if s.eviction == LRU else 1 if s.eviction == SIEVE else 3
+    cdef int most = 3 if s.eviction == S3FIFO else 1
     cdef const char *wrong
     sums.weight = 0
     while unit:

@@ -143,6 +143,7 @@ cdef void describe(ShardView *s, uint32_t unit, Found *found) noexcept nogil:
     found.shard = s.number
     found.slot = 0
     found.soft_purged = o.state & SOFT_PURGED
+    found.uses = o.uses
 
 
 cdef void copy_front(ShardView *s, uint32_t unit, char *tags, char *rest, size_t size) noexcept nogil:

@@ -38,6 +38,8 @@ class Entry:
     fill_seq: int
     soft_purged: bool
     """A soft purge applies to it: stale from that moment on."""
+    used: bool
+    """It, or what it replaced, was asked for since it was stored; by SIEVE and S3-FIFO: and lately."""
     generation: int
     """Changes with every put under this key: what `freshen` and `remove` compare."""
     def tags(self) -> list[int]: ...

@@ -69,12 +69,14 @@ cdef inline Queue *queue_of(ShardView *s, const ObjectHeader *o) noexcept nogil:
 cdef inline void touch(ShardView *s, uint32_t unit) noexcept nogil:
     """Note a use."""
     cdef ObjectHeader *o
+    o = object_at(s, unit)
     if likely(s.eviction == LRU):
         if s.shard.queue.first != unit:
             queue_cut(s, &s.shard.queue, unit)
             queue_push(s, &s.shard.queue, unit)
+        if o.uses == 0:
+            o.uses = 1
         return
-    o = object_at(s, unit)
     if o.uses < (1 if s.eviction == SIEVE else MOST_USES):
         o.uses += 1
 

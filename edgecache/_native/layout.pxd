@@ -166,7 +166,7 @@ cdef struct ObjectHeader:
     # Second line.
     uint32_t body_size
     uint16_t state               # SOFT_PURGED
-    uint8_t uses                 # SIEVE: 1 if asked for since the hand passed; S3-FIFO: how often, up to 3
+    uint8_t uses                 # LRU: 1 if asked for; SIEVE: since the hand passed; S3-FIFO: how often, up to 3
     uint8_t small                # S3-FIFO: it is in the small queue
     double born_at
     double stale_until

@@ -30,6 +30,7 @@ cdef struct Found:
     uint32_t shard
     uint32_t slot                # whose pin it is, where it is pinned
     int soft_purged
+    int uses
 
 
 cdef struct Record:

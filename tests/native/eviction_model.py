@@ -20,29 +20,34 @@ class Past:
 class Lru:
     def __init__(self) -> None:
         self.queue: list[bytes] = []
+        self.used: set[bytes] = set()
+        """Not for eviction: asked for since it was stored (`Entry.used`)."""
         self.tries = 0
 
     def begin(self) -> None:
         self.tries = len(self.queue)
 
     def use(self, key: bytes) -> None:
-        self.queue.remove(key)
-        self.queue.insert(0, key)
+        self.freshen(key, 0)
+        self.used.add(key)
 
     def past(self, key: bytes) -> Past | None:
-        del key
-        return None
+        return Past(key in self.used, False)
 
     def join(self, key: bytes, weight: int, past: Past | None) -> None:
-        del weight, past
+        del weight
         self.queue.insert(0, key)
+        if past and past.uses:
+            self.used.add(key)
 
     def leave(self, key: bytes) -> None:
         self.queue.remove(key)
+        self.used.discard(key)
 
     def freshen(self, key: bytes, weight: int) -> None:
         del weight
-        self.use(key)
+        self.queue.remove(key)
+        self.queue.insert(0, key)
 
     def victim(self, held: Held) -> bytes | None:
         while self.tries:
@@ -53,7 +58,7 @@ class Lru:
         return None
 
     def listed(self) -> tuple[Listed, Listed]:
-        return [(key, 0, False) for key in self.queue], []
+        return [(key, int(key in self.used), False) for key in self.queue], []
 
 
 class Sieve:
