@@ -73,15 +73,20 @@ from edgecache.observe.slots import (
 )
 from edgecache.origin.api import Timeouts
 from edgecache.origin.client import HttpOrigin
+from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeOrder, PurgeReceipt
+from edgecache.store.disksweep import DirectoryInUse
 from edgecache.store.memory import MemoryStore
+from edgecache.store.node import NodeDisk, disk_figures
 
 _log = logging.getLogger("edgecache")
 
 
 _MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds"})
 """Figures of the arena that only grow."""
+
+_DISK_STATES = frozenset({"on", "records", "bytes_used"})
 
 _DAY_S = 86_400.0
 
@@ -114,6 +119,12 @@ class Shared:
             raise StartError(f"memory: {error}") from error
         self.store = MemoryStore(self.arena)
         self.counters = ArenaCounters(self.arena)
+        self.disk: NodeDisk | None = None
+        if config.disk.path is not None:
+            try:
+                self.disk = NodeDisk(config.disk, self.arena, self.counters)
+            except DirectoryInUse as error:
+                raise StartError(f"disk.path: {error.strerror}: {error.filename}") from error
         self.bells = make_bells(MAX_PROCESSES)
         self.log_lock = os.memfd_create("edgecache-log-lock")
         """What all who write to one pipe lock, to take turns."""
@@ -132,7 +143,7 @@ class Shared:
 
     def adopt(self, config: Config) -> Config:
         """`config` with what cannot change while the arena lives as it is now; each such key is warned about."""
-        sections: dict[str, BaseModel] = {"memory": config.memory, "purge": config.purge}
+        sections: dict[str, BaseModel] = {"memory": config.memory, "disk": config.disk, "purge": config.purge}
         for name, attributes in _FIXED.items():
             given, have = sections[name], getattr(self._config, name)
             kept = {attribute: getattr(have, attribute) for attribute in attributes}
@@ -152,8 +163,12 @@ def _close(files: Iterable[int]) -> None:
         os.close(file)
 
 
-_FIXED = {"memory": ("size_bytes", "max_object_bytes", "eviction"), "purge": ("table_slots",)}
-"""What the arena was made with."""
+_FIXED = {
+    "memory": ("size_bytes", "max_object_bytes", "eviction"),
+    "disk": ("path", "size_bytes", "admit", "large_bytes", "queue_bytes", "keep_stale_s"),
+    "purge": ("table_slots",),
+}
+"""What the arena was made with, and the disk tier."""
 _RESTART = {"remedy": "restart edgecache"}
 
 
@@ -201,15 +216,20 @@ class Worker:
         self._access_log = _access_log(config.log.access, recorder, shared.log_lock)
         hop = _hop(config)
         self.sites = _sites(config)
-        self.purge_log = _purge_log(config, shared, self.sites)
+        self._keeper = shared.disk.keeper() if shared.disk is not None else None
+        self.purge_log = _purge_log(config, shared, self.sites, self._keeper)
+        self._tiers = (
+            shared.disk.tiers(shared.store, process, sweeps=leases is None) if shared.disk is not None else None
+        )
         self._leases = leases
         sinks = (recorder.record, *((self._access_log.add,) if self._access_log is not None else ()))
         self.pipeline = Pipeline(
             sites=self.sites,
-            shelf=Shelf(shared.store),
+            shelf=Shelf(self._tiers or shared.store),
             clock=wall_clock,
             hop=hop,
             purge=self.purge_log.append,
+            kept=self._keeper.kept if self._keeper is not None else None,
             told=Teller(sinks, wall_clock, hop.client_ip),
             cache_name=config.cache.cache_status_name,
             max_request_body=config.limits.request_body_bytes,
@@ -287,6 +307,10 @@ class Worker:
                 ) from error
         if self._leases is not None:
             self._leases.start()
+        if self._keeper is not None:
+            self._keeper.start()
+        if self._tiers is not None:
+            await self._tiers.start()
         try:
             if contexts is None:
                 contexts = server_contexts(self.config)
@@ -311,6 +335,10 @@ class Worker:
             self._leases.stop()
         self.pipeline.codings.close()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
+        if self._tiers is not None:
+            await self._tiers.close()
+        if self._keeper is not None:
+            await self._keeper.close()
         if self._access_log is not None:
             await self._access_log.close()
         return whole
@@ -335,14 +363,19 @@ class Control:
         sites: Sites | None = None,
         purge_log: LocalLog | None = None,
         in_flight: Callable[[bytes], bool] | None = None,
+        process: int = 0,
     ) -> None:
-        """The last three are the worker's, where there is one in the same process."""
+        """`sites`, `purge_log` and `in_flight` are the worker's, where there is one in the same process; else `process`
+        is this process's slot in the arena."""
         self.config = config
         self.name = config.name
         self._shared = shared
         self._own_sites = sites is None
         self._sites = sites if sites is not None else _sites(config)
-        self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites)
+        apart = purge_log is None and shared.disk is not None
+        self._keeper = shared.disk.keeper() if shared.disk is not None and apart else None
+        self._disk = shared.disk.store(process, sweeps=True) if shared.disk is not None and apart else None
+        self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites, self._keeper)
         self._reader = Reader(shared.counters, shared.layout, (self._figures,))
         self._explainer = Explainer(self._sites, Shelf(shared.store), in_flight or shared.leases(0).held, wall_clock)
         self.admin = AdminServer(self, config.admin, config.purge, token)
@@ -352,6 +385,10 @@ class Control:
 
     async def start(self, door: socket.socket | None = None) -> None:
         """Raises `StartError`."""
+        if self._keeper is not None:
+            self._keeper.start()
+        if self._disk is not None:
+            await self._disk.start()
         await _bind(self.admin.start(door), f"admin {self.config.admin.address}")
         self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
         self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
@@ -367,6 +404,10 @@ class Control:
         if self._daily is not None:
             self._daily.cancel()
         await self.admin.close()
+        if self._disk is not None:
+            await self._disk.close()
+        if self._keeper is not None:
+            await self._keeper.close()
         if self._own_sites:
             await asyncio.gather(*(site.origin.close() for site in self._sites.all))
 
@@ -383,7 +424,10 @@ class Control:
         return True, "serving"
 
     async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:  # noqa: ARG002 - applied at once here
-        return self._log.append(order)
+        receipt = self._log.append(order)
+        if self._log.keeper is not None:
+            await self._log.keeper.kept()  # whoever has asked for it may rely on it, also after a crash
+        return receipt
 
     def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         return self._explainer.explain(method, url, headers)
@@ -399,6 +443,7 @@ class Control:
             "uptime_s": round(wall_clock() - shared.started_at, 1),
             **self._reader.summary(),
             "memory": shared.arena.stats(),
+            **({"disk": disk_figures(shared.counters)} if shared.disk is not None else {}),
             "connections": gauge_total(shared.counters, Gauge.CONNECTIONS),
             "fills": gauge_total(shared.counters, Gauge.FILLS),
             "purges": {"sequence": shared.arena.sequence()},
@@ -416,6 +461,10 @@ class Control:
         for name, value in shared.arena.stats().items():
             text = f"Memory tier: {name.replace('_', ' ')}."
             yield Figure(f"memory_{name}", text, float(value), counter=name in _MEMORY_COUNTS)
+        if shared.disk is not None:
+            for name, value in disk_figures(shared.counters).items():
+                counts = name not in _DISK_STATES
+                yield Figure(f"disk_{name}", f"Disk tier: {name.replace('_', ' ')}.", float(value), counter=counts)
         connections, fills = (gauge_total(shared.counters, gauge) for gauge in (Gauge.CONNECTIONS, Gauge.FILLS))
         yield Figure("connections", "Client connections open.", float(connections))
         yield Figure("fills_under_way", "Fetches under way that others may join.", float(fills))
@@ -505,8 +554,15 @@ def _sites(config: Config) -> Sites:
     return Sites(_site(site, config) for site in config.sites)
 
 
-def _purge_log(config: Config, shared: Shared, sites: Sites) -> LocalLog:
-    return LocalLog(shared.arena, edge=config.name, sites=sites.names, cache_keys=sites.cache_keys, clock=wall_clock)
+def _purge_log(config: Config, shared: Shared, sites: Sites, keeper: PurgeKeeper | None) -> LocalLog:
+    return LocalLog(
+        shared.arena,
+        edge=config.name,
+        sites=sites.names,
+        cache_keys=sites.cache_keys,
+        clock=wall_clock,
+        keeper=keeper,
+    )
 
 
 def _hop(config: Config) -> Hop:

@@ -107,6 +107,8 @@ def cli() -> None:
     help=_setting("workers", "Processes that serve clients; 0: all in one process.", "auto, one per CPU"),
 )
 @click.option("--memory", metavar="SIZE", help=_setting("memory.size", "Bound on the memory tier.", "256MiB"))
+@click.option("--disk", metavar="DIR", help=_setting("disk.path", "Directory of the disk tier.", "none: no disk tier"))
+@click.option("--disk-size", metavar="SIZE", help=_setting("disk.size", "Bound on the disk tier.", "10GiB"))
 def serve(
     *,
     file: Path | None,
@@ -115,6 +117,8 @@ def serve(
     admin: str | None,
     workers: str | None,
     memory: str | None,
+    disk: str | None,
+    disk_size: str | None,
 ) -> None:
     """Run an edge in front of an origin, until SIGTERM or Ctrl-C.
 
@@ -127,6 +131,8 @@ def serve(
         "admin.address": admin,
         "workers": workers,
         "memory.size": memory,
+        "disk.path": disk,
+        "disk.size": disk_size,
     }
     config = _load(file, given, environment=True)
     from edgecache import supervisor

@@ -293,6 +293,42 @@ class MemoryConfig(Section):
         return self
 
 
+class DiskConfig(Section):
+    """Where responses are kept beyond memory, and over restarts."""
+
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="A directory of the disk tier's own, made if it is not there; all workers of a node share it. "
+        "Without it there is no disk tier.",
+    )
+    size_bytes: Size = Field(
+        10 * GIB,
+        ge=32 * MIB,
+        le=1 << 50,
+        description="A bound on the directory: bodies, database, its log, and what is being written.",
+    )
+    admit: Literal["second-request", "always"] = Field(
+        "second-request",
+        description="What is written to disk: what is asked for again, and what is large; or everything stored.",
+    )
+    large_bytes: Size = Field(
+        256 * KIB, ge=0, le=GIB, description="Bodies from here on are written at the first request."
+    )
+    queue_bytes: Size = Field(
+        32 * MIB,
+        ge=MIB,
+        le=64 * GIB,
+        description="What may wait to be written, in each worker. What comes beyond that is not written.",
+    )
+    keep_stale_s: Duration = Field(
+        DAY_S,
+        ge=0,
+        le=YEAR_S,
+        description="How long a response stays on disk after it can no longer be used, for the origin to confirm.",
+    )
+
+
 class LimitsConfig(Section):
     """What a client may send, how slowly, and how many of them there may be."""
 
@@ -648,6 +684,7 @@ class Config(Section):
     )
     admin: AdminConfig = Field(AdminConfig(), description="The admin API.")
     memory: MemoryConfig = Field(MemoryConfig(), description="The memory tier.")
+    disk: DiskConfig = Field(DiskConfig(), description="The disk tier.")
     limits: LimitsConfig = Field(LimitsConfig(), description="Limits on clients.")
     forwarding: ForwardingConfig = Field(ForwardingConfig(), description="What the origin is told of the client.")
     purge: PurgeConfig = Field(PurgeConfig(), description="Invalidation.")

@@ -11,7 +11,7 @@ one lies under the simplified form of its URI (`policy.search_variance`).
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgecache._native.arena import Entry
 from edgecache.edge import record
@@ -24,6 +24,7 @@ from edgecache.policy import coding, respond, surrogate, vary
 from edgecache.policy.search_variance import SearchVariance, parse_variance, search_variance
 from edgecache.purge.tags import object_tags
 from edgecache.store.memory import MemoryStore, Record
+from edgecache.store.tiers import TieredStore
 
 _MARKER = int(StoredFlag.VARY_MARKER)  # plain numbers: the operators of IntFlag are written in Python
 _PASS = int(StoredFlag.HIT_FOR_PASS)
@@ -53,6 +54,8 @@ class Found:
     candidates: list[Candidate]
     vary_miss: bool = False
     """Other variants are stored, none for this request."""
+    missing: list[bytes] = field(default_factory=list)
+    """Keys that were looked up and not found in memory."""
     pass_until: float = 0.0
     """Until when it is remembered that these responses are not stored; 0: it is not."""
 
@@ -99,10 +102,11 @@ class VaryList:
 
 
 class Shelf:
-    """Look-ups and puts over the memory tier, in the policy's terms."""
+    """Look-ups and puts over the tiers, in the policy's terms."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
+        self.tiered = isinstance(store, TieredStore)
 
     def find(
         self, site: Site, cache_key: str, primary: bytes, request: Request, now: float, *, touch: bool = True
@@ -111,21 +115,28 @@ class Shelf:
         found = self._find(primary, request, now, touch=touch)
         if not site.policy.no_vary_search:
             return found
+        if self.store.peek(self._search_marker(cache_key)) is None:
+            found.missing.append(self._search_marker(cache_key))
         for variance in self._variances(cache_key):
             other = self._find(self._search_key(variance, cache_key), request, now, touch=touch)
             if other.candidates and not found.candidates:
                 found.fill_key = other.fill_key
             found.candidates.extend(other.candidates)
+            found.missing.extend(other.missing)
             found.vary_miss = found.vary_miss or other.vary_miss
         if found.candidates:
             found.vary_miss = False
         return found
 
+    async def bring(self, found: Found) -> bool:
+        """Bring up from disk what was not found in memory. True where something came: look again."""
+        return isinstance(self.store, TieredStore) and await self.store.load(found.missing)
+
     def _find(self, primary: bytes, request: Request, now: float, *, touch: bool) -> Found:
         get = self.store.get if touch else self.store.peek
         entry = get(primary)
         if entry is None:
-            return Found(primary, primary, [])
+            return Found(primary, primary, [], missing=[primary])
         if not entry.flags & _NO_RESPONSE:
             return Found(primary, primary, self._candidates(primary, (primary, entry)))
         if entry.flags & _PASS:
@@ -140,6 +151,7 @@ class Shelf:
                     key = self._key(primary, selected)
                     variant = get(key)
                     if variant is None:
+                        found.missing.append(key)
                         continue
                     if variant.flags & _PASS:
                         if now < variant.fresh_until:

@@ -47,6 +47,12 @@ MAX_ROUNDS = 4
 """Times a request may begin again (overtaken by purges, released by others) before it fetches for itself."""
 
 
+MAX_BROUGHT = 3
+"""Times something may come up from disk for one request: a marker, what it leads to, and once more where purges or
+evictions come between."""
+_FROM_DISK = frozenset({"GET", "HEAD"})
+
+
 class Pipeline:
     """Answers exchanges. One per worker; what it shares with other workers lies in the store."""
 
@@ -58,6 +64,7 @@ class Pipeline:
         clock: Callable[[], float],
         hop: forwarding.Hop,
         purge: Callable[[PurgeOrder], PurgeReceipt],
+        kept: Callable[[], Awaitable[None]] | None = None,
         told: Callable[[Exchange, Story], None],
         cache_name: str = "edgecache",
         leases: FillLeases | None = None,
@@ -82,6 +89,7 @@ class Pipeline:
         self._clock = clock
         self._hop = hop
         self._purge = purge
+        self._kept = kept
         self._told = told
         self._max_request_body = max_request_body
         self._nobody = SitePolicy(cache_status_name=cache_name)
@@ -151,6 +159,8 @@ class Pipeline:
         hinted = False
         for _ in range(MAX_ROUNDS):
             found = self.shelf.find(site, key_text, visit.primary, request, now)
+            if self.shelf.tiered and _may_be_on_disk(found, request):
+                found = await self._bring(visit, found, now)
             verdict = rules.on_request(
                 request,
                 [candidate.stored for candidate in found.candidates],
@@ -179,6 +189,15 @@ class Pipeline:
                 return
             now = self._clock()
         await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
+
+    async def _bring(self, visit: Visit, found: Found, now: float) -> Found:
+        """What is stored on disk, brought into memory."""
+        request = visit.exchange.request
+        for _ in range(MAX_BROUGHT):
+            if not (_may_be_on_disk(found, request) and await self.shelf.bring(found)):
+                break
+            found = self.shelf.find(visit.site, visit.key_text, visit.primary, request, now)
+        return found
 
     # --- a handler per verdict (Revalidate and Fetch: collapse.py) ---
 
@@ -243,6 +262,8 @@ class Pipeline:
             request, response, stored=None, request_time=begun, now=now, site=site.policy, passed=True
         )
         fill_seq = self._invalidate(visit, response, judged, fill_seq)
+        if self._kept is not None and request.method not in _FROM_DISK:
+            await self._kept()  # nobody hears of the change before it would outlive a crash
         match judged:
             case Store() if storable:
                 await self._send_and_store(visit, found, origin, response, judged, fill_seq)
@@ -362,6 +383,10 @@ class Pipeline:
                 exchange.interim(self._from_origin(response))
 
         return tell
+
+
+def _may_be_on_disk(found: Found, request: Request) -> bool:
+    return not found.candidates and not found.hit_for_pass and request.method in _FROM_DISK
 
 
 class _Kept:

@@ -81,6 +81,21 @@ class NodeSlot(IntEnum):
     """1 from the moment the whole node stops."""
     GENERATION = 12
     """Of the configuration: 1 at start, one more with each reload."""
+    DISK_HITS = 13
+    DISK_MISSES = 14
+    DISK_STORED = 15
+    DISK_DROPPED = 16
+    DISK_REFUSED = 17
+    DISK_CORRUPT = 18
+    DISK_EVICTED = 19
+    DISK_EXPIRED = 20
+    DISK_PURGED = 21
+    DISK_ORPHANS = 22
+    DISK_FAILURES = 23
+    DISK_RECORDS = 24
+    """States again, set by the process that sweeps the disk tier."""
+    DISK_BYTES_USED = 25
+    DISK_ON = 26
 
 
 class Gauge(IntEnum):

@@ -1,7 +1,8 @@
 """The purge log of a node on its own: numbers each order, applies it to the arena, and keeps the last ones to show.
 
 Any process of the node may append: the arena allots the numbers, and a number is allotted and applied in one step.
-The log lives as long as what it guards: the memory tier, which a restart empties too.
+The log lives as long as what it guards: the memory tier, which a restart empties too. Where there is a disk tier, a
+keeper writes each purge down.
 """
 
 import time
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from edgecache._native.arena import Arena
+from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.message import EdgeReceipt, PurgeKind, PurgeMessage, PurgeOrder, PurgeReceipt
 from edgecache.purge.tags import order_tags
 
@@ -26,12 +28,15 @@ class LocalLog:
         sites: Callable[[], Iterable[str]],
         cache_keys: Callable[[str], Iterable[str]],
         clock: Callable[[], float],
+        keeper: PurgeKeeper | None = None,
     ) -> None:
+        """`keeper`: where purges are to outlive a restart, since what they cover does."""
         self._arena = arena
         self._edge = edge
         self._sites = sites
         self._cache_keys = cache_keys
         self._clock = clock
+        self.keeper = keeper
         self.recent: deque[PurgeMessage] = deque(maxlen=_KEPT)
         """The last ones of this process, oldest first."""
 
@@ -42,5 +47,8 @@ class LocalLog:
         floor = order.everything and order.site is None
         soft = order.kind is PurgeKind.SOFT
         sequence = self._arena.append_purge(tags, soft=soft, everything=floor)
-        self.recent.append(PurgeMessage(sequence, self._clock(), order.kind, tags, floor, order.source))
+        message = PurgeMessage(sequence, self._clock(), order.kind, tags, floor, order.source)
+        self.recent.append(message)
+        if self.keeper is not None:
+            self.keeper.keep(message)
         return PurgeReceipt(sequence, (EdgeReceipt(self._edge, True, time.perf_counter() - begun),))

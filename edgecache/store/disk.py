@@ -40,12 +40,18 @@ BATCH_BYTES = 4 << 20
 """What is stored in one go: bounds how long a writer has the lock, and how far the log grows at once."""
 TOUCHED_MAX = 16_384
 """Uses not yet written back; more are forgotten, and age a little faster than they should."""
-TOUCH_INTERVAL_S = 5.0
+REPORT_INTERVAL_S = 1.0
+TOUCH_EVERY = 5
+"""Uses are written back at every so manieth report."""
 SWEEP_INTERVAL_S = 0.25
 """Between two steps of the sweep that found something to do; ten times that where none did."""
+START_PATIENCE_S = 5.0
+"""How long a start waits for the directory: one that has to be emptied first may take longer."""
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
 _QUEUED_OVERHEAD = 512
+OWED_MAX = 65_536
+"""Removals remembered while the tier is off; where there are more, it begins empty."""
 
 _REMEDIES: dict[int, str] = {
     errno.ENOSPC: "make room on its file system, or lower disk.size",
@@ -109,10 +115,14 @@ class DiskStore:
         queue_bytes: int = QUEUE_BYTES,
         retry_s: float = RETRY_S,
         keep_s: float = 86_400.0,
+        boot: str = "",
+        report: Callable[[DiskCounters, dict[str, int]], None] | None = None,
     ) -> None:
         """`owner`: which of the node's processes this is; no two at once. `sequence`: given to the one process that
-        sweeps, the number of the last purge applied."""
-        self._volume = Volume(path, size, owner=owner, purged=purged, keep_s=keep_s)
+        sweeps, the number of the last purge applied. `report` is told every second what this process has counted, and
+        by the one that sweeps what the directory holds (`Volume.usage`; nothing while it is off)."""
+        self._report = report
+        self._volume = Volume(path, size, owner=owner, purged=purged, keep_s=keep_s, boot=boot)
         self._sequence = sequence
         self._clock = clock
         self._queue_bytes = queue_bytes
@@ -133,21 +143,28 @@ class DiskStore:
         self._mending: asyncio.Task[None] | None = None
         self._on = False
         self._sweep: Sweep | None = None
+        self._owed: set[bytes] = set()
+        """Keys of records that are to go when the tier is on again."""
+        self._owes_all = False
         self.why_off = "not started"
 
     # --- life ---
 
     async def start(self) -> None:
-        """Open the directory, or begin to try. Never fails."""
+        """Open the directory, or begin to try. Never fails, and waits for a slow disk only so long."""
+        opening = spawn(self._begin(), "disk-open")
+        await asyncio.wait([opening], timeout=START_PATIENCE_S)
+        self._tasks = [opening, spawn(self._write_loop(), "disk-write"), spawn(self._tidy_loop(), "disk-recency")]
+        if self._sequence is not None:
+            self._tasks.append(spawn(self._sweep_loop(self._sequence), "disk-sweep"))
+
+    async def _begin(self) -> None:
         try:
             await self._call(self._writer, self._open)
         except FAULTS as error:
             self._turn_off(error)
         else:
             self._turn_on()
-        self._tasks = [spawn(self._write_loop(), "disk-write"), spawn(self._tidy_loop(), "disk-recency")]
-        if self._sequence is not None:
-            self._tasks.append(spawn(self._sweep_loop(self._sequence), "disk-sweep"))
 
     async def close(self) -> None:
         """Write what is queued, then close."""
@@ -158,6 +175,7 @@ class DiskStore:
                 await task
         if self._on:
             await self._guarded(self._writer, partial(self._write_back, self._take_touched()))
+            await self.tell()
             self._on = False
         await self._idle.wait()
         self._volume.close()
@@ -209,12 +227,18 @@ class DiskStore:
         size = len(record.head) + len(record.meta)
         return self._queue(_Freshen(key, generation, record, size), size)
 
-    def remove(self, key: bytes, generation: int = 0) -> bool:
-        return self._queue(_Remove(key, generation), 0)
+    def remove(self, key: bytes, generation: int = 0) -> None:
+        """Queue. Not forgotten, unlike a store: what the tier owes while it is off is done when it is on again."""
+        if not self._on or not self._queue(_Remove(key, generation), 0):
+            self._owed.add(key)
+            if len(self._owed) > OWED_MAX:
+                self._owed.clear()
+                self._owes_all = True
 
     def _queue(self, job: _Job, size: int) -> bool:
         cost = size + _QUEUED_OVERHEAD
-        if not self._on or self._queued + cost > self._queue_bytes:
+        room = self._queue_bytes * (2 if isinstance(job, _Remove) else 1)
+        if not self._on or self._queued + cost > room:
             self._volume.counters.dropped += 1
             return False
         self._jobs.append(job)
@@ -273,6 +297,7 @@ class DiskStore:
             self._volume.put(puts, self._clock())
 
     def _drop_queue(self) -> None:
+        self._owed.update(job.key for job in self._jobs)
         self._volume.counters.dropped += len(self._jobs)
         self._jobs.clear()
         self._queued = 0
@@ -284,10 +309,22 @@ class DiskStore:
         return [(at, key) for key, at in touched.items()]
 
     async def _tidy_loop(self) -> None:
+        turn = 0
         while True:
-            await asyncio.sleep(TOUCH_INTERVAL_S)
-            if self._on:
+            await self.tell()
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            turn += 1
+            if self._on and turn % TOUCH_EVERY == 0:
                 await self._guarded(self._writer, partial(self._write_back, self._take_touched()))
+
+    async def tell(self) -> None:
+        """Report now."""
+        if self._report is None:
+            return
+        usage: dict[str, int] = {}
+        if self._on and self._sequence is not None:
+            usage = await self._guarded(self._readers, self._volume.usage) or {}
+        self._report(self._volume.counters, usage)
 
     def _write_back(self, touched: list[tuple[float, bytes]]) -> None:
         self._volume.database.check_in_place()
@@ -368,9 +405,15 @@ class DiskStore:
             break
         self._mending = None
         self._turn_on()
+        for key in self._owed:
+            self._queue(_Remove(key, 0), 0)
+        self._owed.clear()
         _log.info("disk tier %s is on again after %.0f s", self._volume.path, self._clock() - began)
 
     def _open(self) -> None:
+        if self._owes_all:
+            self._volume.forget_all()
+            self._owes_all = False
         self._volume.open()
         try:
             self._volume.check_writable()

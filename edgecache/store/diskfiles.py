@@ -4,6 +4,7 @@
     00 … ff                        256 kept directories of body files, named after their record's key
     spool                          bodies being written; renamed into place when whole
     purges.db, -wal, -shm          the purges that the rows are checked against (`purge/durable.py`)
+    boot                           the last start that had to begin with an empty directory
     lock.write, lock.node          empty; locked by whoever writes, and by the node that owns the directory
 
 `RecordDisk` is all that diskcache may do with a value: octets in, octets and an open file out. Whatever else a row says
@@ -142,13 +143,15 @@ def spool_path(path: Path, name: str) -> str:
     return f"{path}/{SPOOL}/{name.replace('/', '-')}"
 
 
-def unlink(path: Path, name: str) -> None:
-    """Remove a body, in its place or still in the spool. An open descriptor keeps its octets."""
-    if key_of(name) is None:
-        return
-    for file in (spool_path(path, name), f"{path}/{name}"):
-        with suppress(FileNotFoundError):
-            os.unlink(file)
+def unlink(path: Path, name: str) -> bool:
+    """Remove a body, in its place or still in the spool. An open descriptor keeps its octets. True if it was there."""
+    there = False
+    if key_of(name) is not None:
+        for file in (spool_path(path, name), f"{path}/{name}"):
+            with suppress(FileNotFoundError):
+                os.unlink(file)
+                there = True
+    return there
 
 
 @contextmanager

@@ -32,8 +32,8 @@ SLACK = 256
 """This part of the size is freed beyond what is needed, so that not every store has to evict."""
 VACUUM_STEP = 256
 TOUCH_STEP = 256
-ROW_OVERHEAD = 600
-"""Octets a record costs in the database beyond its value: row, three indexes, page slack. Measured with 1,000,000."""
+ROW_OVERHEAD = 256
+"""Octets a record costs in the database beyond its value (row, indexes, slack): 212 measured with 1,000,000."""
 _FIXED_COST = 257 * diskfiles.BLOCK + (64 << 10)
 """The directories, and the database's shared index of its log."""
 
@@ -83,8 +83,11 @@ class Put:
 class Volume:
     """Raises what `FAULTS` names where the disk fails: the caller turns the tier off."""
 
-    def __init__(self, path: Path, size: int, *, owner: int, purged: Purged, keep_s: float = 86_400.0) -> None:
-        """`keep_s`: how long a record is kept beyond its last use as fresh or stale, for validation at the origin."""
+    def __init__(
+        self, path: Path, size: int, *, owner: int, purged: Purged, keep_s: float = 86_400.0, boot: str = ""
+    ) -> None:
+        """`keep_s`: how long a record is kept beyond its last use as fresh or stale, for validation at the origin.
+        `boot`: the mark without which the directory's content is not to be used, but emptied."""
         if size < MIN_SIZE:
             raise ValueError(f"a disk tier has at least {MIN_SIZE >> 20} MiB")
         self.path = path
@@ -92,6 +95,7 @@ class Volume:
         self.owner = owner
         self.purged = purged
         self.keep_s = keep_s
+        self.boot = boot
         self.counters = DiskCounters()
         self.wal_limit = min(max(size // 64, 2 << 20), 8 << 20)
         self.spare = min(size // 50, 64 << 20)
@@ -120,7 +124,9 @@ class Volume:
             raise
 
     def _open_database(self) -> Database:
-        if (self.path / diskfiles.DATABASE).exists():
+        mark = self.path / "boot"
+        trusted = not self.boot or (mark.exists() and mark.read_text("ascii", "replace") == self.boot)
+        if trusted and (self.path / diskfiles.DATABASE).exists():
             try:
                 return Database(self.path)
             except (DatabaseLost, TypeError, ValueError, KeyError):
@@ -129,7 +135,13 @@ class Volume:
                 if not damaged(error):
                     raise
         wipe(self.path)
+        if self.boot:
+            mark.write_text(self.boot, "ascii")
         return Database(self.path)
+
+    def forget_all(self) -> None:
+        """Make sure that nothing stored is ever found again, by whatever process. Raises `OSError`."""
+        (self.path / diskfiles.DATABASE).unlink(missing_ok=True)
 
     def check_writable(self) -> None:
         """Does the directory take what is written to it? Raises as everything here does."""
@@ -154,11 +166,9 @@ class Volume:
         """Remove the files that a dead process (None: all of them) was writing or removing. How many there were."""
         count = 0
         while names := self.database.journalled(owner, EVICT_STEP):
-            for name in names:
-                diskfiles.unlink(self.path, name)
+            count += sum(diskfiles.unlink(self.path, name) for name in names)
             with self.writing():
                 self.database.forget(names)
-            count += len(names)
         return count
 
     @contextmanager
@@ -243,6 +253,8 @@ class Volume:
 
     def remove(self, key: bytes, generation: int = 0) -> bool:
         """Remove the record (only that generation, where one is given). True if it was there."""
+        if self.database.row(key) is None:
+            return False
         with self.writing():
             row = self.database.row(key)
             if row is None:

@@ -118,8 +118,8 @@ async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) 
     return await _obey(channel, start, end, worker.reopen_logs)
 
 
-async def _control(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:  # noqa: ARG001
-    control = Control(setting.config, shared, setting.token)
+async def _control(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:
+    control = Control(setting.config, shared, setting.token, process=role.slot)
 
     async def end(_: dict[str, Any]) -> bool:
         await control.close()

@@ -89,7 +89,8 @@ async def world(**settings: object) -> AsyncIterator[World]:
             **settings,
         }
     )
-    edge = Edge(config, Shared(config), TOKEN)
+    shared = Shared(config)
+    edge = Edge(config, shared, TOKEN)
     await edge.start()
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=60)
@@ -101,6 +102,8 @@ async def world(**settings: object) -> AsyncIterator[World]:
     finally:
         await client.close()
         await edge.close(0.5)
+        if shared.disk is not None:
+            shared.disk.close()
         await runner.cleanup()
 
 

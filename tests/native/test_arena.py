@@ -377,3 +377,26 @@ def test_slots_out_of_range(arena: Arena) -> None:
             arena.release_slot(bad)
     with pytest.raises(TypeError):
         Entry()
+
+
+@pytest.mark.parametrize("eviction", ["lru", "sieve", "s3fifo"])
+def test_an_entry_knows_whether_it_was_asked_for(eviction: str) -> None:
+    arena = Arena(4 << 20, max_object=1 << 16, eviction=eviction)
+    key = b"k" * 16
+
+    def store() -> None:
+        numbers = {"born_at": 0.0, "fresh_until": 9e9, "stale_until": 0.0}
+        assert arena.put(key, b"", b"", [b"x"], flags=0, status=200, fill_seq=0, tags=(), **numbers)
+
+    def used() -> bool:
+        entry = arena.peek(key)
+        assert entry is not None
+        return entry.used
+
+    store()
+    assert not used()
+    assert not used(), "looking without asking changes nothing"
+    arena.get(key)
+    assert used()
+    store()
+    assert used(), "nor does what replaces it forget"

@@ -1,0 +1,129 @@
+"""The disk tier of a node: claimed and tidied before any process is forked, opened by each of them.
+
+What lies in the directory may be used only together with the purges applied since it was stored. Where those cannot be
+read at the start, every process begins with an empty directory, whenever it becomes usable.
+"""
+
+import itertools
+import logging
+import secrets
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from edgecache._native.arena import Arena
+from edgecache.config.model import DiskConfig
+from edgecache.observe.slots import Counters, NodeSlot, put
+from edgecache.purge.keeper import PurgeKeeper, restore
+from edgecache.store.disk import DiskStore, explain
+from edgecache.store.diskfiles import DATABASE
+from edgecache.store.disksweep import DirectoryInUse, NodeLock, sweep_before_start
+from edgecache.store.memory import MemoryStore
+from edgecache.store.tiers import TieredStore
+from edgecache.store.volume import FAULTS, DiskCounters
+
+_log = logging.getLogger("edgecache.store")
+
+PURGES = "purges.db"
+LOCK_PATIENCE_S = 3.0
+_FIRST_OWNER = 1000
+"""Owners beyond the slots of processes: for several edges after another in one process."""
+
+
+def _claim(path: Path) -> NodeLock:
+    """Raises `DirectoryInUse`, after a while: the processes of a node that was killed take a moment to end."""
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            return NodeLock(path)
+        except DirectoryInUse:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
+
+
+class Reporter:
+    """Adds what one process counts to the node's figures."""
+
+    def __init__(self, counters: Counters, *, states: bool) -> None:
+        """`states`: also says what the directory holds."""
+        self._counters = counters
+        self._states = states
+        self._told = DiskCounters()
+
+    def __call__(self, counted: DiskCounters, usage: dict[str, int]) -> None:
+        for name, value in asdict(counted).items():
+            if grown := value - getattr(self._told, name):
+                self._counters.add(NodeSlot[f"DISK_{name.upper()}"], grown)
+        self._told = replace(counted)
+        if self._states:
+            put(self._counters, NodeSlot.DISK_ON, int(bool(usage)))
+            for slot, name in ((NodeSlot.DISK_RECORDS, "records"), (NodeSlot.DISK_BYTES_USED, "bytes_used")):
+                put(self._counters, slot, usage.get(name, 0))
+
+
+def disk_figures(counters: Counters) -> dict[str, int]:
+    """The node's figures by name: on, records, bytes_used, and what `DiskCounters` counts."""
+    slots = [slot for slot in NodeSlot if slot.name.startswith("DISK_")]
+    return {slot.name[5:].lower(): counters.read(slot) for slot in slots}
+
+
+class NodeDisk:
+    """Made once a node, with an arena that is still empty."""
+
+    def __init__(self, config: DiskConfig, arena: Arena, counters: Counters) -> None:
+        """Raises `DirectoryInUse`. Every other trouble is logged, and the tier begins empty once it is over."""
+        assert config.path is not None
+        self.path = Path(config.path).absolute()
+        self._config = config
+        self._arena = arena
+        self._counters = counters
+        self._owners = itertools.count(_FIRST_OWNER)
+        self._lock: NodeLock | None = None
+        self._boot = ""
+        """Where the directory's content may not be used: what it must be marked with."""
+        try:
+            self._lock = _claim(self.path)
+            if not restore(self.path / PURGES, arena):
+                self.forget_all()
+            swept = sweep_before_start(self.path, config.size_bytes, purged=arena.purged)
+            if swept:
+                _log.info("disk tier %s: removed %d files that were being written when it stopped", self.path, swept)
+        except DirectoryInUse:
+            raise
+        except FAULTS as error:
+            self._boot = secrets.token_hex(8)
+            why, remedy = explain(error)
+            _log.warning("disk tier %s: what it holds cannot be used: %s", self.path, why, extra={"remedy": remedy})
+
+    def close(self) -> None:
+        """Let others have the directory, once no process uses it."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def forget_all(self) -> None:
+        """Make sure that nothing in the directory is used any more. Raises `OSError`."""
+        (self.path / DATABASE).unlink(missing_ok=True)
+
+    def store(self, process: int, *, sweeps: bool) -> DiskStore:
+        """This process's disk tier. `process`: its slot in the arena, 0 in a node of one process."""
+        config, arena = self._config, self._arena
+        return DiskStore(
+            self.path,
+            config.size_bytes,
+            owner=process or next(self._owners),
+            purged=arena.purged,
+            sequence=arena.sequence if sweeps else None,
+            queue_bytes=config.queue_bytes,
+            keep_s=config.keep_stale_s,
+            boot=self._boot,
+            report=Reporter(self._counters, states=sweeps),
+        )
+
+    def tiers(self, memory: MemoryStore, process: int, *, sweeps: bool) -> TieredStore:
+        disk = self.store(process, sweeps=sweeps)
+        return TieredStore(memory, disk, always=self._config.admit == "always", large=self._config.large_bytes)
+
+    def keeper(self) -> PurgeKeeper:
+        """This process's writer of purges."""
+        return PurgeKeeper(self.path / PURGES, self.forget_all, sequence=self._arena.sequence)

@@ -1,0 +1,230 @@
+"""Memory and disk as one store: a look-up finds what is in memory; what is only on disk is brought up first.
+
+`TieredStore` has the memory tier's face, so whoever stores and looks up knows of one store, and none of its calls
+blocks. The disk is written behind: `put` and `freshen` queue what is worth it, `load` is the one call that waits.
+
+What is worth it: with `admit="always"` everything; else what is large, what is stored anew after it was asked for, and
+what somebody has asked for some time after it was stored, whichever process answered: the arena notes each use, and the
+entries stored lately are looked at a few times (`LOOK_AFTER_S`).
+
+The disk never holds an older version than memory: what replaces something is written, or what it replaces removed.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+from edgecache._native.arena import FLAG_HIT_FOR_PASS, Entry
+from edgecache.http.clock import wall_clock
+from edgecache.http.tasks import spawn
+from edgecache.store.disk import DiskStore, disk_key, disk_variant_key
+from edgecache.store.diskentry import BodyCorrupt, DiskEntry
+from edgecache.store.diskfiles import DiskFault
+from edgecache.store.memory import MemoryStore, Record
+
+KEYS_MAX = 65_536
+"""Keys whose disk key is known: those computed last. For others the disk is left alone. About 12 MiB when full."""
+PENDING_MAX = 65_536
+"""Entries stored lately and not yet written: about 12 MiB when full; the oldest are forgotten."""
+LOOK_AFTER_S = (2.0, 20.0, 200.0)
+"""When an entry is looked at, after it was stored or looked at last."""
+_LOOK_AT_ONCE = 256
+
+
+class TieredStore(MemoryStore):
+    """Belongs to one event loop. The arena below is shared by all processes, the directory too."""
+
+    def __init__(self, memory: MemoryStore, disk: DiskStore, *, always: bool, large: int) -> None:
+        super().__init__(memory.arena, memory.secret)
+        self.disk = disk
+        self._always = always
+        self._large = large
+        self._keys: dict[bytes, bytes] = {}
+        self._absent: set[bytes] = set()
+        """Keys found absent on disk, of those above."""
+        self._loading: dict[bytes, asyncio.Future[bool]] = {}
+        self._pending: tuple[deque[tuple[float, bytes]], ...] = tuple(deque() for _ in LOOK_AFTER_S)
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.disk.start()
+        self._looking = spawn(self._look(), "disk-admission")
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        await self.disk.close()
+
+    # --- keys ---
+
+    def key(self, text: str) -> bytes:
+        key = super().key(text)
+        if key not in self._keys:
+            self._know(key, disk_key(text))
+        return key
+
+    def variant_key(self, primary: bytes, secondary: bytes) -> bytes:
+        key = super().variant_key(primary, secondary)
+        if key not in self._keys and (below := self._keys.get(primary)) is not None:
+            self._know(key, disk_variant_key(below, secondary))
+        return key
+
+    def _know(self, key: bytes, below: bytes) -> None:
+        if len(self._keys) >= KEYS_MAX:
+            for old in list(islice(self._keys, KEYS_MAX // 8)):
+                del self._keys[old]
+                self._absent.discard(old)
+        self._keys[key] = below
+
+    # --- from disk ---
+
+    async def load(self, keys: Sequence[bytes]) -> bool:
+        """Bring these up from disk, where memory has none. True where one came."""
+        if not self.disk.on:
+            return False
+        came = [await self._load(key) for key in keys]
+        return any(came)
+
+    async def _load(self, key: bytes) -> bool:
+        below = self._keys.get(key)
+        if below is None:
+            return False
+        under_way = self._loading.get(key)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        done = self._loading[key] = asyncio.get_running_loop().create_future()
+        came = False
+        try:
+            came = await self._promote(key, below)
+        finally:
+            del self._loading[key]
+            done.set_result(came)
+        return came
+
+    async def _promote(self, key: bytes, below: bytes) -> bool:
+        entry = await self.disk.get(below)
+        if entry is None:
+            if self.disk.on:
+                self._absent.add(key)
+            return False
+        self._absent.discard(key)
+        try:
+            chunks = await self._body(entry)
+        except (BodyCorrupt, DiskFault):
+            self.disk.remove(below, entry.generation)
+            return False
+        finally:
+            entry.close()
+        # No await from here on. Whatever came into memory meanwhile is newer.
+        if super().peek(key) is not None:
+            return True
+        return super().put(key, entry.record, chunks)
+
+    async def _body(self, entry: DiskEntry) -> list[bytes]:
+        if not entry.in_file:
+            return [entry.read(0, entry.body_size)]
+        chunks: list[bytes] = []
+        size = 0
+        while size < entry.body_size and (data := await self.disk.read(entry, size, 1 << 20)):
+            chunks.append(data)
+            size += len(data)
+        return chunks
+
+    # --- to disk ---
+
+    def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        if not super().put(key, record, body):
+            return False
+        below = self._keys.get(key)
+        if below is None:
+            return True
+        if record.flags & FLAG_HIT_FOR_PASS:
+            self._take_back(key, below)
+            return True
+        if self._always or sum(map(len, body)) >= self._large or self._used(key):
+            self._write(key, below, record, body)
+            return True
+        self._take_back(key, below)
+        self._later(0, key)
+        return True
+
+    def freshen(self, key: bytes, generation: int, record: Record) -> bool:
+        if not super().freshen(key, generation, record):
+            return False
+        self._consider(key)
+        return True
+
+    def remove(self, key: bytes, generation: int = 0) -> bool:
+        removed = super().remove(key, generation)
+        below = self._keys.get(key)
+        if below is not None and (removed or not generation):
+            self._take_back(key, below)
+        return removed
+
+    def _write(self, key: bytes, below: bytes, record: Record, body: Sequence[bytes]) -> None:
+        self._absent.discard(key)
+        if not self.disk.put(below, record, body):
+            self.disk.remove(below)
+
+    def _take_back(self, key: bytes, below: bytes) -> None:
+        """What is on disk, if anything, is no longer what is stored."""
+        if key not in self._absent:
+            self.disk.remove(below)
+
+    def _used(self, key: bytes) -> bool:
+        entry = super().peek(key)
+        if entry is None:
+            return False
+        entry.close()
+        return entry.used
+
+    def _consider(self, key: bytes) -> bool:
+        """Write the entry, if it has been asked for. False where it has not been."""
+        below = self._keys.get(key)
+        entry = super().peek(key) if below is not None else None
+        if entry is None or below is None:
+            return True
+        try:
+            if not (self._always or entry.used):
+                return False
+            self._write(key, below, _record(entry), [entry.read(0, entry.body_size)])
+            return True
+        finally:
+            entry.close()
+
+    def _later(self, times: int, key: bytes) -> None:
+        pending = self._pending[times]
+        if len(pending) >= PENDING_MAX // len(LOOK_AFTER_S):
+            pending.popleft()
+        pending.append((wall_clock() + LOOK_AFTER_S[times], key))
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AFTER_S[0] / 4)
+            self.look(wall_clock())
+
+    def look(self, now: float) -> None:
+        """Look at the entries that it is time for, a bounded number of them."""
+        for times, pending in enumerate(self._pending):
+            for _ in range(_LOOK_AT_ONCE):
+                if not pending or pending[0][0] > now:
+                    break
+                _, key = pending.popleft()
+                if not self._consider(key) and times + 1 < len(LOOK_AFTER_S):
+                    self._later(times + 1, key)
+
+
+def _record(entry: Entry) -> Record:
+    return Record(
+        head=entry.head,
+        meta=entry.meta,
+        born_at=entry.born_at,
+        fresh_until=entry.fresh_until,
+        stale_until=entry.stale_until,
+        flags=entry.flags,
+        status=entry.status,
+        fill_seq=entry.fill_seq,
+        tags=tuple(entry.tags()),
+    )

@@ -1,0 +1,126 @@
+"""The writer of purges: kept before it says so, many at once, tried again, and never trusted when it fails."""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgecache._native.arena import Arena
+from edgecache.purge import keeper as keepers
+from edgecache.purge.durable import DurablePurges
+from edgecache.purge.keeper import RESTART_GAP, PurgeKeeper, restore
+from edgecache.purge.message import PurgeKind, PurgeMessage
+from tests.edge.world import until
+
+
+def message(sequence: int, *tags: int) -> PurgeMessage:
+    return PurgeMessage(sequence, 0.0, PurgeKind.HARD, tags, False, "test")
+
+
+def written(path: Path) -> dict[int, int]:
+    con = sqlite3.connect(path)
+    found = dict(con.execute("SELECT tag, hard FROM Tag").fetchall())
+    con.close()
+    return found
+
+
+def arena() -> Arena:
+    return Arena(4 << 20, max_object=1 << 16)
+
+
+def keeper(path: Path, distrusted: list[int], **options: float) -> PurgeKeeper:
+    made = PurgeKeeper(path, lambda: distrusted.append(1), sequence=lambda: 0, **options)
+    made.start()
+    return made
+
+
+async def test_it_is_written_when_it_says_so(tmp_path: Path) -> None:
+    made = keeper(tmp_path / "purges.db", [])
+    await made.kept()
+    made.keep(message(1, 10))
+    await made.kept()
+    assert written(tmp_path / "purges.db") == {10: 1}
+    await made.close()
+
+
+async def test_closing_writes_what_waits(tmp_path: Path) -> None:
+    made = keeper(tmp_path / "purges.db", [])
+    made.keep(message(1, 10))
+    await made.close()
+    assert written(tmp_path / "purges.db") == {10: 1}
+
+
+async def test_what_comes_meanwhile_is_written_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, sizes = threading.Event(), []
+    append = DurablePurges.append
+
+    def slow(self: DurablePurges, messages: list[PurgeMessage]) -> None:
+        sizes.append(len(messages))
+        assert go_on.wait(20)
+        append(self, messages)
+
+    restore(tmp_path / "purges.db", arena())
+    monkeypatch.setattr(DurablePurges, "append", slow)
+    made = keeper(tmp_path / "purges.db", [])
+    made.keep(message(1, 1))
+    await until(lambda: bool(sizes))
+    for number in range(2, 50):
+        made.keep(message(number, number))
+    waiting = asyncio.ensure_future(made.kept())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    go_on.set()
+    await waiting
+    assert sizes == [1, 48]
+    assert len(written(tmp_path / "purges.db")) == 49
+    await made.close()
+
+
+async def test_a_failure_is_tried_again_and_distrusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append, fails = DurablePurges.append, [3]
+
+    def failing(self: DurablePurges, messages: list[PurgeMessage]) -> None:
+        if fails[0]:
+            fails[0] -= 1
+            raise OSError(28, "No space left on device")
+        append(self, messages)
+
+    restore(tmp_path / "purges.db", arena())
+    monkeypatch.setattr(DurablePurges, "append", failing)
+    distrusted: list[int] = []
+    made = keeper(tmp_path / "purges.db", distrusted, retry_s=0.01)
+    made.keep(message(1, 10))
+    await made.kept()
+    assert distrusted, "who waited learns nothing wrong: nothing on disk will be used"
+    await until(lambda: not fails[0] and bool(written(tmp_path / "purges.db")))
+    assert written(tmp_path / "purges.db") == {10: 1}
+    assert sum(line.levelno >= logging.ERROR for line in caplog.records) == 1
+    await made.close()
+
+
+async def test_too_many_become_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepers, "MOST_WAITING", 5)
+    made = keeper(tmp_path / "purges.db", [])
+    for number in range(1, 8):
+        made.keep(message(number, number))
+    await made.close()
+    table = arena()
+    assert restore(tmp_path / "purges.db", table)
+    assert [table.purged(fill_seq, [99]) for fill_seq in (0, 5, 6)] == [2, 2, 0]
+
+
+def test_a_restart_leaves_numbers_out(tmp_path: Path) -> None:
+    first = arena()
+    assert not restore(tmp_path / "purges.db", first), "nothing is known of what may lie there"
+    assert first.sequence() == 0
+    second = arena()
+    assert restore(tmp_path / "purges.db", second)
+    assert second.sequence() == RESTART_GAP
+    third = arena()
+    assert restore(tmp_path / "purges.db", third)
+    assert third.sequence() == 2 * RESTART_GAP

@@ -1,0 +1,143 @@
+"""Memory and disk as one store, without an edge: who may write what, and what may never come back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from edgecache._native.arena import FLAG_HIT_FOR_PASS, Arena
+from edgecache.store import tiers
+from edgecache.store.disk import DiskStore, disk_key
+from edgecache.store.memory import MemoryStore, Record
+from edgecache.store.tiers import TieredStore
+from edgecache.store.volume import MIN_SIZE
+from tests.store.kit import record
+
+
+@asynccontextmanager
+async def tiered(path: Path, *, always: bool = True, large: int = 1 << 30) -> AsyncIterator[TieredStore]:
+    """Each one has a memory of its own, as after a restart."""
+    arena = Arena(4 << 20, max_object=1 << 16)
+    disk = DiskStore(path, MIN_SIZE, owner=1, purged=arena.purged, retry_s=0.02)
+    store = TieredStore(MemoryStore(arena), disk, always=always, large=large)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def read(store: TieredStore, text: str) -> bytes | None:
+    entry = store.get(store.key(text))
+    return None if entry is None else entry.read(0, entry.body_size)
+
+
+async def test_what_was_stored_comes_up(tmp_path: Path) -> None:
+    async with tiered(tmp_path) as store:
+        assert store.put(store.key("a"), record("a", tags=(1,)), [b"one", b"two"])
+        assert store.put(store.variant_key(store.key("a"), b"gzip"), record("b"), [b"zipped"])
+    async with tiered(tmp_path) as store:
+        keys = [store.key("a"), store.variant_key(store.key("a"), b"gzip"), store.key("b")]
+        assert read(store, "a") is None
+        assert await store.load(keys)
+        assert read(store, "a") == b"onetwo"
+        entry = store.get(keys[1])
+        assert entry is not None
+        assert entry.head == record("b").head
+        assert not await store.load(keys[2:])
+
+
+async def test_what_came_into_memory_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    async with tiered(tmp_path) as store:
+        store.put(store.key("a"), record("a"), [b"old"])
+    async with tiered(tmp_path) as store:
+        loading = asyncio.ensure_future(store.load([store.key("a")]))
+        await asyncio.sleep(0)
+        store.put(store.key("a"), record("a"), [b"new"])
+        await loading
+        assert read(store, "a") == b"new"
+
+
+async def test_what_was_purged_meanwhile_does_not_come_up(tmp_path: Path) -> None:
+    async with tiered(tmp_path) as store:
+        store.put(store.key("a"), record("a", tags=(7,)), [b"old"])
+    async with tiered(tmp_path) as store:
+        loading = asyncio.ensure_future(store.load([store.key("a")]))
+        await asyncio.sleep(0)
+        store.arena.append_purge([7], soft=False)
+        await loading
+        assert read(store, "a") is None
+
+
+@pytest.mark.parametrize("newer", ["not yet asked for", "removed", "hit-for-pass"])
+async def test_what_it_replaced_is_not_left_on_disk(tmp_path: Path, newer: str) -> None:
+    async with tiered(tmp_path) as store:
+        store.put(store.key("a"), record("a"), [b"old"])
+    async with tiered(tmp_path, always=False) as store:
+        match newer:
+            case "removed":
+                store.remove(store.key("a"))
+            case "hit-for-pass":
+                marker = Record(b"", b"", 0.0, 9e9, 0.0, FLAG_HIT_FOR_PASS, 0, 0, ())
+                store.put(store.key("a"), marker, [])
+            case _:
+                store.put(store.key("a"), record("a"), [b"new"])
+    async with tiered(tmp_path) as store:
+        assert not await store.load([store.key("a")])
+
+
+async def test_only_what_is_asked_for_again_or_large_is_written(tmp_path: Path) -> None:
+    async with tiered(tmp_path, always=False, large=1000) as store:
+        for text, size in (("once", 10), ("again", 10), ("later", 10), ("large", 1000)):
+            store.put(store.key(text), record(text), [bytes(size)])
+        read(store, "again")
+        now = tiers.wall_clock()
+        store.look(now + tiers.LOOK_AFTER_S[0])
+        read(store, "later")
+        store.look(now + sum(tiers.LOOK_AFTER_S))
+        await store.disk.flush()
+        for text, there in (("once", False), ("again", True), ("later", True), ("large", True)):
+            entry = await store.disk.get(disk_key(text))
+            assert (entry is not None) == there, text
+            if entry is not None:
+                entry.close()
+
+
+async def test_a_freshened_response_is_written_anew(tmp_path: Path) -> None:
+    async with tiered(tmp_path) as store:
+        store.put(store.key("a"), record("before"), [b"body"])
+        entry = store.get(store.key("a"))
+        assert entry is not None
+        assert store.freshen(store.key("a"), entry.generation, record("after"))
+    async with tiered(tmp_path) as store:
+        assert await store.load([store.key("a")])
+        entry = store.get(store.key("a"))
+        assert entry is not None
+        assert (entry.head, entry.read(0, 10)) == (record("after").head, b"body")
+
+
+async def test_what_memory_knows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiers, "KEYS_MAX", 100)
+    monkeypatch.setattr(tiers, "PENDING_MAX", 30)
+    async with tiered(tmp_path, always=False) as store:
+        for i in range(1000):
+            store.put(store.key(str(i)), record(i), [b"x"])
+        assert len(store._keys) <= 100
+        assert len(store._pending[0]) <= 10
+
+
+async def test_removals_while_it_is_off_are_done_when_it_is_on(tmp_path: Path) -> None:
+    async with tiered(tmp_path) as store:
+        store.put(store.key("a"), record("a"), [b"old"])
+        await store.disk.flush()
+        store.disk._turn_off(OSError(5, "Input/output error"))
+        store.put(store.key("a"), record("a"), [b"new"])
+        for _ in range(1000):
+            if store.disk.on:
+                break
+            await asyncio.sleep(0.01)
+        await store.disk.flush()
+        entry = await store.disk.get(disk_key("a"))
+        assert entry is None
