@@ -27,7 +27,10 @@ from edgecache._native.inflight import Leases
 from edgecache.admin.node import Explanation
 from edgecache.admin.server import AdminServer
 from edgecache.config import certificates
-from edgecache.config.model import AccessLogConfig, Config, LimitsConfig, OriginConfig, SiteConfig, key_of
+from edgecache.config.fields import key_of
+from edgecache.config.logs import AccessLogConfig
+from edgecache.config.model import Config, LimitsConfig, SiteConfig
+from edgecache.config.origin import OriginConfig
 from edgecache.config.site import site_policy
 from edgecache.edge.buffer import Budget
 from edgecache.edge.connection import ClientLimits, Counters

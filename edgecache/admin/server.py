@@ -7,7 +7,8 @@ from aiohttp import web
 from edgecache.admin.api import Access, make_app
 from edgecache.admin.node import Node
 from edgecache.admin.tokens import TokenCheck
-from edgecache.config.model import AdminConfig, PurgeConfig
+from edgecache.config.listeners import AdminConfig
+from edgecache.config.purge import PurgeConfig
 from edgecache.config.units import Address
 from edgecache.http.sockets import bind
 

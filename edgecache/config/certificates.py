@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecache.config.model import CertificateConfig, Config
+from edgecache.config.listeners import CertificateConfig
+from edgecache.config.model import Config
 
 SOON_S = 14 * 86_400.0
 """Who renews by itself has renewed by then."""

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from edgecache.config.model import Config, key_of
+from edgecache.config.fields import key_of
+from edgecache.config.model import Config
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of the configuration."""

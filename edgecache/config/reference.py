@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from edgecache.config.fields import key_of
 from edgecache.config.load import SHORTHANDS
-from edgecache.config.model import Config, key_of
+from edgecache.config.model import Config
 from edgecache.config.options import PREFIX, item_of, section_of, strip
 from edgecache.config.units import Address, format_duration, format_size
 

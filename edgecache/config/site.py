@@ -1,6 +1,7 @@
 """A site's configuration as the policy sees it: plain values, all defaults filled in."""
 
-from edgecache.config.model import MemoryConfig, SiteConfig
+from edgecache.config.model import SiteConfig
+from edgecache.config.tiers import MemoryConfig
 from edgecache.policy.site import QueryMode, QueryRecipe, SitePolicy
 
 

@@ -7,7 +7,8 @@ a session begun with one worker is resumed by any other. A reload makes new ones
 import ssl
 
 from edgecache.config.certificates import CertificateError, load_into, read
-from edgecache.config.model import Config, TlsServerConfig
+from edgecache.config.listeners import TlsServerConfig
+from edgecache.config.model import Config
 from edgecache.config.options import spell
 
 ALPN = ["http/1.1"]

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from edgecache._native.arena import Arena
-from edgecache.config.model import DiskConfig
+from edgecache.config.tiers import DiskConfig
 from edgecache.observe.slots import Counters, NodeSlot, put
 from edgecache.purge.keeper import PurgeKeeper, restore
 from edgecache.store.disk import DiskStore, explain

@@ -12,7 +12,8 @@ from edgecache.admin.api import ApiError, _purge_body, host_allowed, make_app
 from edgecache.admin.node import Node
 from edgecache.admin.openapi import document
 from edgecache.admin.server import AdminServer
-from edgecache.config.model import AdminConfig, PurgeConfig
+from edgecache.config.listeners import AdminConfig
+from edgecache.config.purge import PurgeConfig
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from tests.admin.fake import TOKEN, DictNode
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from edgecache.admin.server import AdminServer
-from edgecache.config.model import AdminConfig, PurgeConfig
+from edgecache.config.listeners import AdminConfig
+from edgecache.config.purge import PurgeConfig
 from tests.admin.fake import TOKEN, DictNode
 
 

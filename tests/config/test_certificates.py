@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgecache.config import certificates
+from edgecache.config.listeners import CertificateConfig
 from edgecache.config.load import ConfigError, load
-from edgecache.config.model import CertificateConfig
 from edgecache.edge.tls import Chooser, plain_context, server_contexts
 
 Pair = tuple[Path, Path]
