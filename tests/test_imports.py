@@ -39,7 +39,7 @@ BLIND: dict[str, frozenset[str]] = {
 """Rooms that see less than their place allows: all they may see."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("edgecache.admin", "edgecache.demo", "edgecache.purge.transport"),
+    "aiohttp": ("edgecache.admin", "edgecache.demo", "edgecache.purge.transport", "edgecache.purge.coordinator"),
     "click": ("edgecache.cli",),
     "rich": ("edgecache.cli", "edgecache.report"),
     "prometheus_client": ("edgecache.observe",),

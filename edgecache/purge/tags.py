@@ -49,33 +49,51 @@ def order_tags(
 
     Raises `PurgeError`, naming the part that is wrong.
     """
-    count = len(order.urls) + len(order.keys) + len(order.groups) + len(order.hosts) + len(order.prefixes)
-    if count > MAX_TARGETS:
-        raise PurgeError(f"{count} targets in one purge; at most {MAX_TARGETS}", status=413)
-    if not count and not order.everything:
-        raise PurgeError("nothing to purge: name urls, keys, hosts, prefixes or all")
+    check_order(order)
     known = tuple(sites)
     if order.site is not None and order.site not in known:
         raise PurgeError(f"no site is named {order.site!r}", path="site", status=404)
     named = known if order.site is None else (order.site,)
     texts: list[str] = []
-    for i, url in enumerate(order.urls):
-        _absolute(url, f"urls[{i}]")
+    for url in order.urls:
         texts.extend(f"u {key.partition('://')[2]}" for key in cache_keys(url))
-    for i, key in enumerate(order.keys):
-        if not key or any(ord(c) <= 32 or ord(c) == 127 for c in key):
-            raise PurgeError("a surrogate key is visible characters without spaces", path=f"keys[{i}]")
-        texts.extend(f"k {site}\0{key}" for site in named)
+    texts.extend(f"k {site}\0{key}" for key in order.keys for site in named)
     texts.extend(f"k {site}\0{group}" for group in order.groups for site in named)
-    for i, host in enumerate(order.hosts):
-        if not host or any(c in host for c in "/?#@ ") or not host.isascii():
-            raise PurgeError("a host is a name or an address, without scheme or path", path=f"hosts[{i}]")
-        texts.append(f"h {_host(host.lower())}")
-    for i, prefix in enumerate(order.prefixes):
-        texts.append(_prefix_text(prefix, f"prefixes[{i}]", cache_keys))
+    texts.extend(f"h {_host(host.lower())}" for host in order.hosts)
+    texts.extend(_prefix_text(prefix, cache_keys) for prefix in order.prefixes)
     if order.everything and order.site is not None:
         texts.append(f"s {order.site}")
     return tuple(dict.fromkeys(hash_tag(_octets(text)) for text in texts))
+
+
+def check_order(order: PurgeOrder) -> None:
+    """Raises `PurgeError` for what no edge could carry out, whatever its sites. What passes here fails in `order_tags`
+    only where it names a site that edge does not know."""
+    count = sum(map(len, (order.urls, order.keys, order.groups, order.hosts, order.prefixes)))
+    if count > MAX_TARGETS:
+        raise PurgeError(f"{count} targets in one purge; at most {MAX_TARGETS}", status=413)
+    if not count and not order.everything:
+        raise PurgeError("nothing to purge: name urls, keys, hosts, prefixes or all")
+    for i, url in enumerate(order.urls):
+        _absolute(url, f"urls[{i}]")
+    for i, key in enumerate(order.keys):
+        if not key or any(ord(c) <= 32 or ord(c) == 127 for c in key) or not _encodable(key):
+            raise PurgeError("a surrogate key is visible characters without spaces", path=f"keys[{i}]")
+    for i, group in enumerate(order.groups):
+        if not group or not _encodable(group):
+            raise PurgeError("a cache group is a text that is not empty", path=f"groups[{i}]")
+    for i, host in enumerate(order.hosts):
+        if not host or any(c in host for c in "/?#@ ") or not host.isascii():
+            raise PurgeError("a host is a name or an address, without scheme or path", path=f"hosts[{i}]")
+    for i, prefix in enumerate(order.prefixes):
+        _check_prefix(prefix, f"prefixes[{i}]")
+    if order.site is not None and not (order.site and _encodable(order.site)):
+        raise PurgeError("a site's name is a text that is not empty", path="site")
+
+
+def _encodable(text: str) -> bool:
+    """Half a surrogate pair, which JSON can write, is in no text."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _octets(text: str) -> bytes:
@@ -92,21 +110,27 @@ def _absolute(url: str, path: str) -> None:
         _ = parts.port
     except ValueError:
         valid = False
-    if not valid or any(ord(c) <= 32 for c in url):
+    if not valid or any(ord(c) <= 32 for c in url) or not _encodable(url):
         raise PurgeError("a URL is absolute, http or https, without user or spaces", path=path)
 
 
-def _prefix_text(prefix: str, path: str, cache_keys: Callable[[str], Iterable[str]]) -> str:
-    url = prefix if "://" in prefix else f"https://{prefix}"
+def _check_prefix(prefix: str, path: str) -> None:
     if "?" in prefix or "#" in prefix:
         raise PurgeError("a prefix is a host and a path, without query", path=path)
+    url = _prefix_url(prefix)
     _absolute(url, path)
-    location = next(iter(cache_keys(url))).partition("://")[2]
-    authority, slash, rest = location.partition("/")
-    cut = (slash + rest).rstrip("/")
-    if cut.count("/") > MAX_PREFIX_DEPTH:
+    if url.partition("://")[2].rstrip("/").count("/") > MAX_PREFIX_DEPTH:
         raise PurgeError(f"a prefix has at most {MAX_PREFIX_DEPTH} path segments", path=path)
-    return f"p {authority}{cut}"
+
+
+def _prefix_url(prefix: str) -> str:
+    return prefix if "://" in prefix else f"https://{prefix}"
+
+
+def _prefix_text(prefix: str, cache_keys: Callable[[str], Iterable[str]]) -> str:
+    location = next(iter(cache_keys(_prefix_url(prefix)))).partition("://")[2]
+    authority, slash, rest = location.partition("/")
+    return f"p {authority}{(slash + rest).rstrip('/')}"
 
 
 def _prefixes(path: str) -> list[str]:
