@@ -4,6 +4,7 @@ Lives from the end of a request's head to the end of its answer, and is dead aft
 send nothing into the next answer.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from edgecache._native.http1 import (
 )
 from edgecache.edge.framing import Framing, date_line, error_answer, frame, switching_lines
 from edgecache.edge.secure import HSTS
+from edgecache.edge.sendfile import read_file, send_file
 from edgecache.http.clock import wall_clock
 from edgecache.http.errors import ClientGone, HttpError, RequestError
 from edgecache.http.headers import Headers
@@ -30,6 +32,10 @@ JOIN_BYTES = 16 * 1024
 """Up to here a chunk is copied between its framing; above it three pieces are cheaper than a copy."""
 
 _EMPTY = EmptyBody()
+
+
+def _nobody(_: int) -> None:
+    pass
 
 
 class _State(IntEnum):
@@ -237,6 +243,35 @@ class ClientExchange:
             await connection.drain()
             if connection.lost:
                 raise ClientGone("the client closed or stalled within the answer")
+
+    async def write_file(self, fd: int, offset: int, size: int, sent: Callable[[int], None] = _nobody) -> int:
+        connection = self._connection
+        if self._state != _State.STARTED:
+            raise self._not_open()
+        if connection.lost:
+            raise ClientGone("the client closed within the answer")
+        framing = self._framing
+        if framing == Framing.NONE or size <= 0:
+            return size
+        if framing == Framing.LENGTH and size > self._left:
+            self.abort()
+            raise ValueError("more octets than announced")
+        left = size
+
+        def count(octets: int) -> None:
+            nonlocal left
+            left -= octets
+            self._left -= octets
+            sent(octets)
+
+        if framing == Framing.CHUNKED or connection.peer.tls:
+            while left and (data := await read_file(fd, offset + size - left, left)):
+                await self.write(data)
+                left -= len(data)
+                sent(len(data))
+        else:
+            await send_file(connection, fd, offset, size, count)
+        return size - left
 
     def finish(self, trailers: Headers | None = None) -> None:
         if self._state != _State.STARTED:

@@ -209,6 +209,11 @@ class ClientConnection(Wire):
             self._in_round = True
             self.shared.round.add(self._my_turn)
 
+    def watermark(self, high: int = WRITE_AHEAD) -> None:
+        """Octets that may wait in the transport from now on before writing pauses."""
+        if not (self.lost or self.transport.is_closing()):
+            self.transport.set_write_buffer_limits(high=high)
+
     def _my_turn(self) -> None:
         self._in_round = False
         self.flush()

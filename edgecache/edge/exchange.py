@@ -56,6 +56,15 @@ class Exchange(Protocol):
         """Send body octets; returns when the transport can take more. Ignored where the response has no body."""
         ...
 
+    async def write_file(self, fd: int, offset: int, size: int, sent: Callable[[int], None] = ...) -> int:
+        """Send `size` octets of an open file from `offset`, where possible without a copy; waits for no disk.
+
+        The caller keeps `fd` open until this returns, and has verified what is in it. Returns how many octets went:
+        fewer only where the file ends early or cannot be read, and then `finish` cuts the connection. `sent` hears of
+        octets as they leave, also where `ClientGone` follows. What is written next comes behind them.
+        """
+        ...
+
     def finish(self, trailers: Headers | None = None) -> None:
         """End the response. Fewer octets than announced cut the connection instead."""
         ...

@@ -207,6 +207,9 @@ class DiskStore:
 
     async def span(self, entry: DiskEntry, offset: int, size: int) -> tuple[int, int, int] | None:
         """(fd, offset, size) of verified octets for sendfile; None where the body is in the row."""
+        known = entry.known_span(offset, size)
+        if known is not None:
+            return known
         return await self._reading(partial(entry.span, offset, size))
 
     async def _reading(self, work: Callable[[], _T]) -> _T:

@@ -12,6 +12,10 @@ SEEN_MAX = 32_768
 """Chunks of body files known to be whole, per process: about 5 MiB when full."""
 
 
+SPAN = 8 * CHUNK
+"""Octets handed out at once."""
+
+
 class BodyCorrupt(Exception):
     """A body is not what was stored."""
 
@@ -92,6 +96,16 @@ class DiskEntry:
             return None
         self.verify(offset, size)
         return self.fd, offset, size
+
+    def known_span(self, offset: int, size: int) -> tuple[int, int, int] | None:
+        """The same, of as many chunks as have been verified, without reading; None where that is none."""
+        size = min(size, self.body_size - offset, SPAN)
+        end = offset
+        while end < offset + size and (self.filename, end // CHUNK) in self._seen:
+            end += CHUNK - end % CHUNK
+        if self._data.body is not None or end == offset or size <= 0:
+            return None
+        return self.fd, offset, min(end - offset, size)
 
     def verify(self, offset: int, size: int) -> None:
         """Compare the checksums of the chunks that hold these octets, once a process. Raises `BodyCorrupt`."""
