@@ -1,0 +1,1 @@
+"""The edge's connection to a coordinator: a `Feed` (purge/bus) over a WebSocket."""

@@ -1,0 +1,464 @@
+"""The built-in bus: a log in SQLite (WAL, full sync) for one coordinator (DESIGN §7).
+
+An order is numbered and its number told only when it is on stable storage. Appends that arrive while others are being
+written wait and are written together, in one transaction with one sync. Where writing fails, every order of that
+transaction is refused and none is half there; the next one tries again. One thread writes, another reads.
+
+    State (name, value)                          version, log (its identity), floor, floor_time
+    Log (sequence, time, text)                   text: the order, as in purge/frames
+    Used (key, sequence, time)                   idempotency keys
+    Audit (sequence, time, token, address, kind, targets, summary)      kept longer than the log
+
+The file is opened by one process only, which a lock on the side sees to.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import sqlite3
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from edgecache.http.tasks import spawn
+from edgecache.purge.bus import (
+    Appended,
+    AuditRecord,
+    BusError,
+    Caller,
+    EdgeReport,
+    KeyReused,
+    LogPosition,
+    LogState,
+    Record,
+    Truncated,
+)
+from edgecache.purge.frames import MAX_ORDER_BYTES, order_text
+from edgecache.purge.message import PurgeOrder
+
+_log = logging.getLogger("edgecache.purge")
+T = TypeVar("T")
+
+VERSION: Final = 1
+FILE: Final = "purges.db"
+MOST_TOGETHER: Final = 1000
+"""Orders in one transaction."""
+MOST_WAITING: Final = 20_000
+"""Orders that wait to be written, before more are refused."""
+IN_MEMORY: Final = 4096
+IN_MEMORY_BYTES: Final = 16 << 20
+"""The newest records, which most subscribers lack at any time, are kept in memory too."""
+FORGOTTEN_TOGETHER: Final = 5000
+"""Entries compacted in one transaction, so that appends do not wait long for it."""
+SUMMARY_LENGTH: Final = 400
+
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS Log (sequence INTEGER PRIMARY KEY, time REAL NOT NULL, text TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS Used (key TEXT PRIMARY KEY, sequence INTEGER NOT NULL, time REAL NOT NULL)
+       WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS UsedTime ON Used (time)",
+    """CREATE TABLE IF NOT EXISTS Audit (sequence INTEGER PRIMARY KEY, time REAL NOT NULL, token TEXT NOT NULL,
+       address TEXT NOT NULL, kind TEXT NOT NULL, targets INTEGER NOT NULL, summary TEXT NOT NULL)""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What compaction leaves. An entry goes when it is older than `age_s` or more than `entries` are newer."""
+
+    age_s: float = 7 * 86_400.0
+    entries: int = 1_000_000
+    keys_s: float = 86_400.0
+    audit_s: float = 90 * 86_400.0
+    audit_entries: int = 10_000_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    order: PurgeOrder
+    text: str
+    now: float
+    caller: Caller
+    key: str | None
+    done: asyncio.Future[Appended]
+
+
+class SqliteLog:
+    """Belongs to one event loop."""
+
+    def __init__(self, folder: Path, retention: Retention = Retention()) -> None:
+        self._folder = folder
+        self._path = folder / FILE
+        self._retention = retention
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="purge-log")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="purge-read")
+        self._con: sqlite3.Connection | None = None
+        self._read_con: sqlite3.Connection | None = None
+        self._lock: int | None = None
+        self._state = LogState("", 0, 0, 0.0)
+        self._floor_time = 0.0
+        self._recent: deque[Record] = deque()
+        self._recent_bytes = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._grown = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self.failing = ""
+        """Why the last transaction was refused; "" where it was not."""
+
+    # --- life ---
+
+    async def start(self) -> None:
+        try:
+            await self._in(self._writer, self._open)
+        except BusError:
+            await self.close()
+            raise
+        self._task = spawn(self._write_all(), "purge-log")
+
+    async def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        for pool in (self._writer, self._reader):
+            await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
+        for con in (self._con, self._read_con):
+            if con is not None:
+                con.close()
+        self._con = self._read_con = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        self._grown.set()
+
+    def _open(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder.chmod(0o700)
+            self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BusError(
+                f"{self._folder} cannot be used: {error.strerror}", remedy="choose another with coordinator.data"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BusError(
+                f"another coordinator uses {self._folder}", remedy="stop it, or choose another directory"
+            ) from None
+        try:
+            self._con = self._connect()
+            for statement in _SCHEMA:
+                self._con.execute(statement)
+            self._con.executemany(
+                "INSERT OR IGNORE INTO State VALUES (?, ?)",
+                [("version", VERSION), ("log", secrets.token_hex(16)), ("floor", 0), ("floor_time", 0.0)],
+            )
+            known = dict(self._con.execute("SELECT name, value FROM State").fetchall())
+            if known["version"] != VERSION:
+                raise BusError(f"{self._path} is of version {known['version']}, which this program does not know")
+            found = self._con.execute("PRAGMA quick_check(1)").fetchall()
+            if found != [("ok",)]:
+                raise BusError(f"{self._path} is damaged: {found[0][0]}", remedy=_START_ANEW)
+            self._read_con = self._connect()
+            head = self._con.execute("SELECT sequence, time FROM Log ORDER BY sequence DESC LIMIT 1").fetchone()
+            count = self._con.execute("SELECT count(*) FROM Log").fetchone()[0]
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from None
+        self._floor_time = known["floor_time"]
+        number, time = head or (known["floor"], self._floor_time)
+        if number - known["floor"] != count:
+            raise BusError(f"{self._path} has gaps", remedy=_START_ANEW)
+        self._state = LogState(known["log"], known["floor"], number, time)
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        con = sqlite3.connect(str(self._path), timeout=10.0, isolation_level=None, check_same_thread=False)
+        for statement in (
+            "PRAGMA trusted_schema = OFF",
+            "PRAGMA mmap_size = 0",
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "PRAGMA journal_size_limit = 16777216",
+        ):
+            con.execute(statement).fetchall()
+        return con
+
+    # --- writing ---
+
+    def state(self) -> LogState:
+        return self._state
+
+    async def append(self, order: PurgeOrder, *, now: float, caller: Caller, key: str | None = None) -> Appended:
+        text = order_text(order)
+        if len(text.encode()) > MAX_ORDER_BYTES:
+            raise BusError(
+                f"an order of more than {MAX_ORDER_BYTES} octets cannot be logged", remedy="purge in several calls"
+            )
+        if self._task is None or self._closed:
+            raise BusError("the log is closed")
+        if len(self._waiting) >= MOST_WAITING:
+            raise BusError("the log is slower than the purges that come in", remedy="purge at a lower rate")
+        waiting = _Waiting(order, text, now, caller, key, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._wake.set()
+        return await waiting.done
+
+    async def _write_all(self) -> None:
+        while self._waiting or not self._closed:
+            if not self._waiting:
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+            try:
+                results = await self._in(self._writer, lambda batch=batch: self._write(batch))  # type: ignore[misc]
+            except BusError as error:
+                self._refuse(batch, error)
+                continue
+            except Exception as error:  # noqa: BLE001 - nobody else would tell those who wait
+                self._refuse(batch, BusError(f"{self._path}: {error!r}"))
+                continue
+            self._failed_no_more()
+            fresh = [result.record for result in results if isinstance(result, Appended) and not result.again]
+            if fresh:
+                self._remember(fresh)
+            for waiting, result in zip(batch, results, strict=True):
+                if waiting.done.done():
+                    continue  # the caller has gone
+                if isinstance(result, Appended):
+                    waiting.done.set_result(result)
+                else:
+                    waiting.done.set_exception(result)
+
+    def _write(self, batch: list[_Waiting]) -> list[Appended | BusError]:
+        """All or none."""
+        con = self._con
+        assert con is not None
+        sequence = self._state.head
+        found: list[Appended | BusError] = []
+        in_batch: dict[str, Record] = {}
+        used: list[tuple[str, int, float]] = []
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            if self.failing:  # what a failed commit may have left was refused, and is not to come back
+                for table in ("Log", "Used", "Audit"):
+                    con.execute(f"DELETE FROM {table} WHERE sequence > ?", (sequence,))  # noqa: S608 - our own words
+            for waiting in batch:
+                if waiting.key is not None:
+                    known = in_batch.get(waiting.key) or self._known(con, waiting)
+                    if known is not None:
+                        found.append(_again(known, waiting))
+                        continue
+                sequence += 1
+                record = Record(sequence, waiting.now, waiting.text)
+                if waiting.key is not None:
+                    in_batch[waiting.key] = record
+                    used.append((waiting.key, sequence, waiting.now))
+                con.execute("INSERT INTO Log VALUES (?, ?, ?)", (sequence, waiting.now, waiting.text))
+                con.execute("INSERT INTO Audit VALUES (?, ?, ?, ?, ?, ?, ?)", (sequence, waiting.now, *_audit(waiting)))
+                found.append(Appended(record, again=False))
+            con.executemany("INSERT OR REPLACE INTO Used VALUES (?, ?, ?)", used)
+            con.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            with contextlib.suppress(sqlite3.Error):
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+            raise self._failure(error) from None
+        return found
+
+    def _known(self, con: sqlite3.Connection, waiting: _Waiting) -> Record | None:
+        row = con.execute(
+            "SELECT Used.sequence, Used.time, Log.text FROM Used LEFT JOIN Log USING (sequence) WHERE key = ?",
+            (waiting.key,),
+        ).fetchone()
+        if row is None or row[1] < waiting.now - self._retention.keys_s:
+            return None
+        return Record(row[0], row[1], row[2] if row[2] is not None else waiting.text)
+
+    def _remember(self, records: list[Record]) -> None:
+        last = records[-1]
+        self._state = LogState(self._state.log, self._state.floor, last.sequence, last.time)
+        self._recent.extend(records)
+        self._recent_bytes += sum(len(record.text) for record in records)
+        while len(self._recent) > IN_MEMORY or (self._recent_bytes > IN_MEMORY_BYTES and len(self._recent) > 1):
+            self._recent_bytes -= len(self._recent.popleft().text)
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    def _refuse(self, batch: list[_Waiting], error: BusError) -> None:
+        if not self.failing:
+            _log.error("purges are refused: %s", error, extra={"remedy": error.remedy})
+        self.failing = error.detail
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_exception(BusError(error.detail, remedy=error.remedy))
+
+    def _failed_no_more(self) -> None:
+        if self.failing:
+            _log.info("purges can be logged again")
+            self.failing = ""
+
+    # --- reading ---
+
+    async def read(self, after: int, limit: int) -> Sequence[Record]:
+        state = self._state
+        if after < state.floor:
+            raise Truncated(f"entries up to {state.floor} are no longer kept")
+        if after >= state.head:
+            return ()
+        if self._recent and self._recent[0].sequence <= after + 1:
+            first = after + 1 - self._recent[0].sequence
+            return list(islice(self._recent, first, first + limit))
+        rows = await self._select(
+            "SELECT sequence, time, text FROM Log WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
+            (after, state.head, limit),
+        )
+        if not rows or rows[0][0] != after + 1:
+            raise Truncated(f"entry {after + 1} is no longer kept")
+        return [Record(*row) for row in rows]
+
+    async def covers(self, position: LogPosition) -> bool:
+        state = self._state
+        if position.log != state.log or not state.floor <= position.sequence <= state.head:
+            return False
+        if position.sequence == 0:
+            return position.time == 0
+        if position.sequence == state.floor:
+            return position.time == self._floor_time
+        rows = await self._select("SELECT time FROM Log WHERE sequence = ?", (position.sequence,))
+        return bool(rows) and rows[0][0] == position.time
+
+    async def follow(self, after: int) -> AsyncGenerator[Sequence[Record], None]:
+        while not self._closed:
+            grown = self._grown
+            records = await self.read(after, MOST_TOGETHER)
+            if not records:
+                await grown.wait()
+                continue
+            after = records[-1].sequence
+            yield records
+
+    async def audit(self, *, before: int | None, limit: int) -> Sequence[AuditRecord]:
+        rows = await self._select(
+            "SELECT * FROM Audit WHERE sequence < ? ORDER BY sequence DESC LIMIT ?",
+            (before if before is not None else self._state.head + 1, limit),
+        )
+        return [AuditRecord(*row) for row in rows]
+
+    # --- compaction ---
+
+    async def compact(self, now: float) -> LogState:
+        while True:
+            floor, floor_time, more = await self._in(self._writer, lambda: self._compact(now))
+            self._floor_time = floor_time
+            self._state = LogState(self._state.log, floor, self._state.head, self._state.head_time)
+            while self._recent and self._recent[0].sequence <= floor:
+                self._recent_bytes -= len(self._recent.popleft().text)
+            if not more:
+                return self._state
+
+    def _compact(self, now: float) -> tuple[int, float, bool]:
+        """A part of it: the new floor with its time, and whether there is more to do."""
+        con, keep = self._con, self._retention
+        assert con is not None
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            known = dict(con.execute("SELECT name, value FROM State WHERE name IN ('floor', 'floor_time')").fetchall())
+            floor, floor_time = known["floor"], known["floor_time"]
+            head = con.execute("SELECT max(sequence) FROM Log").fetchone()[0] or floor
+            old = con.execute("SELECT sequence FROM Log WHERE time >= ? ORDER BY sequence LIMIT 1", (now - keep.age_s,))
+            aged = (old.fetchone() or (head + 1,))[0] - 1
+            through = max(aged, head - keep.entries)
+            upto = min(through, floor + FORGOTTEN_TOGETHER)
+            if upto > floor:
+                floor_time = con.execute("SELECT time FROM Log WHERE sequence = ?", (upto,)).fetchone()[0]
+                con.execute("DELETE FROM Log WHERE sequence <= ?", (upto,))
+                con.executemany(
+                    "UPDATE State SET value = ? WHERE name = ?", [(upto, "floor"), (floor_time, "floor_time")]
+                )
+                floor = upto
+            con.execute("DELETE FROM Used WHERE time < ?", (now - keep.keys_s,))
+            con.execute(
+                "DELETE FROM Audit WHERE sequence IN (SELECT sequence FROM Audit WHERE time < ? OR sequence <= ?"
+                " ORDER BY sequence LIMIT ?)",
+                (now - keep.audit_s, head - keep.audit_entries, FORGOTTEN_TOGETHER),
+            )
+            con.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            with contextlib.suppress(sqlite3.Error):
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+            raise self._failure(error) from None
+        return floor, floor_time, upto < through
+
+    # --- other coordinators: there are none ---
+
+    async def report(self, report: EdgeReport) -> None:
+        pass
+
+    async def reports(self) -> AsyncGenerator[EdgeReport, None]:
+        return
+        yield  # an empty generator
+
+    # --- helpers ---
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    async def _select(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        con = self._read_con
+        if con is None or self._closed:
+            raise BusError("the log is closed")
+        try:
+            return await self._in(self._reader, lambda: con.execute(statement, values).fetchall())
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> BusError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return BusError(f"{self._path} is damaged: {error}", remedy=_START_ANEW)
+        if code == sqlite3.SQLITE_FULL:
+            return BusError(f"no room for {self._path}: {error}", remedy="free space on its file system")
+        return BusError(f"{self._path}: {error}", remedy="see to the file system it lies on")
+
+
+_START_ANEW: Final = (
+    "restore it from a backup, or move it away: a new log begins, and every edge takes what it has stored as purged"
+)
+
+
+def _again(known: Record, waiting: _Waiting) -> Appended | BusError:
+    if known.text != waiting.text:
+        return KeyReused("this idempotency key was used for another purge")
+    return Appended(known, again=True)
+
+
+def _audit(waiting: _Waiting) -> tuple[str, str, str, int, str]:
+    order = waiting.order
+    parts = ["everything"] if order.everything else []
+    count = len(parts)
+    for name in ("keys", "urls", "hosts", "prefixes", "groups"):
+        values = getattr(order, name)
+        count += len(values)
+        if values:
+            more = ", …" if len(values) > 10 else ""
+            parts.append(f"{name}: {', '.join(values[:10])}{more}")
+    if order.site is not None:
+        parts.append(f"site: {order.site}")
+    summary = "; ".join(parts)
+    if len(summary) > SUMMARY_LENGTH:
+        summary = summary[: SUMMARY_LENGTH - 1] + "…"
+    return waiting.caller.token, waiting.caller.address, order.kind.value, count, summary

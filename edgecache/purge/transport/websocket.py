@@ -1,0 +1,273 @@
+"""The built-in feed: one WebSocket to a coordinator (RFC 6455), kept up with backoff and jitter.
+
+It only carries: what is done with an event is the reader's affair. An event is read from the connection when it is
+asked for, so an edge that is slow to apply purges slows the coordinator's sending to it and nothing else. Whatever
+the coordinator sends that is not in the protocol ends the connection, with its reason told to both sides.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from edgecache import __version__
+from edgecache.http.tasks import spawn
+from edgecache.purge import frames
+from edgecache.purge.bus import FeedEvent, Heartbeat, LogPosition, Lost, Purges, Welcome
+from edgecache.purge.frames import FrameError, Hello
+
+_log = logging.getLogger("edgecache.purge")
+
+PATH: Final = "/v1/subscribe"
+SILENT_BEATS: Final = 3
+"""Heartbeats that may be missed before a connection counts as lost."""
+MAX_REASON_BYTES: Final = 123
+"""Of a close frame's reason (RFC 6455 §5.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When to try again: from `first_s` doubling to `most_s`, each time a random part of it, so that a thousand edges
+    do not come back in the same instant."""
+
+    first_s: float = 0.5
+    most_s: float = 30.0
+    steady_s: float = 10.0
+    """A connection that lasted so long was good: after it the pace begins anew."""
+    connect_s: float = 10.0
+
+    def delay(self, failures: int, part: float) -> float:
+        """`part`: 0 to 1, by chance."""
+        return float(min(self.most_s, self.first_s * 2 ** min(failures, 16)) * (0.1 + 0.9 * part))
+
+
+class FeedError(Exception):
+    """Why there is no connection; one line."""
+
+
+class WebSocketFeed:
+    """Belongs to one event loop and one reader."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        edge: str,
+        token: Callable[[], str | None],
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        pace: Pace = Pace(),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`url`: of the coordinator, such as https://purge.internal:8090. `token` and `tls` are asked before each
+        connection, so that new ones are taken up; what they raise as OSError or ValueError counts as no connection."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http:// or https:// URL")
+        self._url = url.rstrip("/") + PATH
+        self._edge = edge
+        self._instance = secrets.token_hex(8)
+        self._token = token
+        self._tls = tls
+        self._pace = pace
+        self._chance = chance
+        self._closing = asyncio.Event()
+        self._ws: aiohttp.ClientWebSocketResponse | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._acked = 0
+        self._to_ack = asyncio.Event()
+
+    def ack(self, sequence: int) -> None:
+        self._acked = sequence
+        self._to_ack.set()
+
+    async def close(self) -> None:
+        self._closing.set()
+        if self._ws is not None:
+            await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY, message=b"the edge stops")
+        if self._session is not None:
+            await self._session.close()
+
+    async def events(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
+        failures = 0
+        clock = asyncio.get_running_loop().time
+        while not self._closing.is_set():
+            begun = clock()
+            connection = self._connection(position)
+            try:
+                async for event in connection:
+                    yield event
+                reason = "the edge stops"
+            except FeedError as error:
+                reason = str(error)
+            finally:
+                await connection.aclose()
+            if self._closing.is_set():
+                return
+            failures = 0 if clock() - begun >= self._pace.steady_s else failures + 1
+            retry_s = self._pace.delay(failures, self._chance())
+            yield Lost(reason, retry_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), retry_s)
+
+    async def _connection(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
+        """One connection's events. Ends by `FeedError`, or without where the feed is closed."""
+        headers = {}
+        try:
+            token, tls = self._token(), self._tls()
+        except (OSError, ValueError) as error:
+            raise FeedError(str(error)) from None
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        async with aiohttp.ClientSession(trust_env=False) as session:
+            self._session = session
+            self._to_ack.clear()
+            self._acked = 0  # what was applied before is in the position
+            try:
+                ws = await self._open(session, headers, tls)
+                try:
+                    self._ws = ws
+                    async for event in self._talk(ws, position):
+                        yield event
+                finally:
+                    self._ws = None
+                    with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
+                        await ws.close()
+            except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+                if not self._closing.is_set():
+                    raise FeedError(_why(error)) from None
+            finally:
+                self._session = None
+
+    async def _open(
+        self, session: aiohttp.ClientSession, headers: dict[str, str], tls: ssl.SSLContext | None
+    ) -> aiohttp.ClientWebSocketResponse:
+        try:
+            async with asyncio.timeout(self._pace.connect_s):
+                return await session.ws_connect(
+                    self._url,
+                    headers=headers,
+                    ssl=tls if tls is not None else True,
+                    max_msg_size=frames.MAX_DOWN_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+                    autoping=True,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise FeedError(_refused(error.status)) from None
+        except TimeoutError:
+            raise FeedError(f"no connection within {self._pace.connect_s:g} s") from None
+
+    async def _talk(
+        self, ws: aiohttp.ClientWebSocketResponse, position: Callable[[], LogPosition | None]
+    ) -> AsyncGenerator[FeedEvent, None]:
+        await ws.send_str(frames.hello_frame(Hello(self._edge, self._instance, __version__, position())))
+        event = await self._receive(ws, self._pace.connect_s)
+        if event is None:
+            return
+        if not isinstance(event, Welcome):
+            raise await self._wrong(ws, "no welcome")
+        acks = spawn(self._send_acks(ws), "purge-acks")
+        expected = event.position.sequence + 1
+        patience = event.heartbeat_s * SILENT_BEATS
+        try:
+            while True:
+                match event:
+                    case Purges():
+                        if event.entries[0].sequence != expected:
+                            raise await self._wrong(ws, f"entry {event.entries[0].sequence} instead of {expected}")
+                        expected = event.entries[-1].sequence + 1
+                    case Heartbeat():
+                        if event.head != expected - 1:
+                            raise await self._wrong(ws, f"a head of {event.head} instead of {expected - 1}")
+                    case Welcome():
+                        if event.position.sequence + 1 != expected:
+                            raise await self._wrong(ws, "a second welcome")
+                yield event
+                if isinstance(event, Heartbeat):
+                    self._to_ack.set()  # a sign of life
+                event = await self._receive(ws, patience)
+                if event is None:
+                    return
+                if isinstance(event, Welcome):
+                    raise await self._wrong(ws, "a second welcome")
+        finally:
+            acks.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await acks
+
+    async def _receive(
+        self, ws: aiohttp.ClientWebSocketResponse, patience: float
+    ) -> Welcome | Purges | Heartbeat | None:
+        """None: this feed is being closed. Raises `FeedError`."""
+        try:
+            message = await ws.receive(timeout=patience)
+        except TimeoutError:
+            raise FeedError(f"nothing heard from the coordinator for {patience:g} s") from None
+        match message.type:
+            case aiohttp.WSMsgType.TEXT:
+                try:
+                    return frames.down(message.data)
+                except FrameError as error:
+                    raise await self._wrong(ws, str(error)) from None
+            case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSING | aiohttp.WSMsgType.CLOSED:
+                if self._closing.is_set():
+                    return None
+                said = f": {message.extra}" if isinstance(message.extra, str) and message.extra else ""
+                raise FeedError(f"the coordinator closed the connection{said}")
+            case aiohttp.WSMsgType.ERROR:
+                raise FeedError(_why(message.data))
+            case _:
+                raise await self._wrong(ws, "a message that is not text")
+
+    async def _wrong(self, ws: aiohttp.ClientWebSocketResponse, what: str) -> FeedError:
+        """Tell the coordinator too."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
+            await ws.close(code=aiohttp.WSCloseCode.PROTOCOL_ERROR, message=close_reason(what))
+        return FeedError(f"the coordinator does not keep to the protocol: {what}")
+
+    async def _send_acks(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """The newest only: it stands for those before it."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):  # the reader hears of it
+            while True:
+                await self._to_ack.wait()
+                self._to_ack.clear()
+                await ws.send_str(frames.ack_frame(self._acked))
+
+
+def client_context(
+    ca_file: str | None = None, cert: str | None = None, key: str | None = None, *, verify: bool = True
+) -> ssl.SSLContext:
+    """TLS towards a coordinator: whom to trust, and for mutual TLS what to show. Raises OSError and ValueError."""
+    context = ssl.create_default_context(cafile=ca_file)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if cert is not None:
+        context.load_cert_chain(cert, key, password="")
+    return context
+
+
+def close_reason(text: str) -> bytes:
+    """As a close frame can hold it."""
+    return text.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
+
+
+def _refused(status: int) -> str:
+    if status == 401:
+        return "the coordinator does not accept this edge's token"
+    if status == 403:
+        return "the coordinator does not let this edge subscribe: its token's scope is not edge, or no certificate"
+    return f"the coordinator answered with status {status} instead of a subscription"
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return f"no secure connection to the coordinator: {error}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
