@@ -236,6 +236,7 @@ class Worker:
             told=Teller(sinks, wall_clock, hop.client_ip),
             cache_name=config.cache.cache_status_name,
             max_request_body=config.limits.request_body_bytes,
+            pass_when_silent=config.purge.when_silent == "pass",
             leases=self._leases,
             budget=Budget(config.memory.fills_bytes),
             fills_under_way=partial(gauges.set, Gauge.FILLS),
@@ -380,7 +381,13 @@ class Control:
         self._disk = shared.disk.store(process, sweeps=True) if shared.disk is not None and apart else None
         self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites, self._keeper)
         self._reader = Reader(shared.counters, shared.layout, (self._figures,))
-        self._explainer = Explainer(self._sites, Shelf(shared.store), in_flight or shared.leases(0).held, wall_clock)
+        self._explainer = Explainer(
+            self._sites,
+            Shelf(shared.store),
+            in_flight or shared.leases(0).held,
+            wall_clock,
+            pass_when_silent=config.purge.when_silent == "pass",
+        )
         self.admin = AdminServer(self, config.admin, config.purge, token)
         self._first_end: float | None = None
         """When the first certificate ends."""

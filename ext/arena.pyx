@@ -14,11 +14,13 @@ from edgecache._native.guard cimport pin_drop, pin_take, shard_lock, shard_unloc
 from edgecache._native.layout cimport BUCKET_SPAN, UNIT, Bucket, ObjectHeader, Root, Shard, ShardView, View, shard_of
 from edgecache._native.layout cimport object_at
 from edgecache._native.mapping cimport mapping_create, view_close, view_open
-from edgecache._native.purgetable cimport purges_append, purges_apply, purges_raise, purges_verdict
+from edgecache._native.purgetable cimport (
+    purges_append, purges_apply, purges_raise, purges_silent, purges_verdict,
+)
 from edgecache._native.shard cimport (
     Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid,
 )
-from edgecache._native.sync cimport add, getpid, iovec, load, munmap
+from edgecache._native.sync cimport add, getpid, iovec, load, munmap, store
 
 from edgecache._native.hashing import hash_key, hash_tag  # the contract has them here
 from edgecache._native.mapping import plan_mapping
@@ -426,6 +428,19 @@ cdef class Arena:
     def purged(self, uint64_t fill_seq, tags):
         cdef _Tags hashes = _Tags(tags)
         return purges_verdict(self.view.purges, fill_seq, hashes.items, hashes.count)
+
+    def trust(self, double until):
+        if not until >= 0.0:
+            raise ValueError("a moment of time.monotonic()")
+        # Longer than a century is for good: a number that no clock will show.
+        store(&self.view.purges.trusted_until, <uint64_t> -1 if until > 4e9 else <uint64_t> (until * 1e9))
+
+    def silent(self):
+        return bool(purges_silent(self.view.purges))
+
+    def trusted_until(self):
+        cdef uint64_t until = load(&self.view.purges.trusted_until)
+        return float("inf") if until == <uint64_t> -1 else until * 1e-9
 
     # --- counters ---
 

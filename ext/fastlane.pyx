@@ -13,6 +13,7 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 from edgecache._native.arena cimport Arena
 from edgecache._native.hashing cimport siphash
 from edgecache._native.layout cimport View
+from edgecache._native.purgetable cimport purges_silent
 from edgecache._native.shard cimport COPIED, PINNED, Found, Lookup, lookup, lookup_iovecs, lookup_unpin
 from edgecache._native.sync cimport add, iovec
 
@@ -538,6 +539,8 @@ cdef class FastConnection:
         size += request.target_n
         siphash(1, 3, <const uint8_t *> PyBytes_AS_STRING(lane.secret), <const uint8_t *> key, size, hashed, hashed + 1)
 
+        if purges_silent(lane.view.purges):
+            return False
         want_body = not request.head
         outcome = lookup(
             lane.view, hashed[0], hashed[1], wall(&now), DENIED, want_body, buffer, ROOM, GAP, &found

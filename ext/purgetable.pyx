@@ -4,10 +4,13 @@ Who writes holds the mutex. Who reads holds nothing, in any process:
 
 - A slot's numbers only grow, each in one store; a new slot's tag is stored after its numbers; slots do not move but in
   a rebuild. A reader so finds every purge whose stores came before its loads.
-- A purge stores its slots, then the sequence, then the epoch. A reader loads the epoch first. If it sees the new one,
+- A purge stores its slots, then the epoch, then the sequence. A reader loads the epoch first. If it sees the new one,
   it sees the slots; if the old one, the purge had not returned when the reader began. An object is held valid for
   exactly the epoch it was checked under, so whoever begins after `purges_apply` has returned checks it again, in all
   processes alike, and a put that raced with the purge has left an object checked under the old epoch.
+- A purge of many tags is one step. A number above the sequence is of a purge whose tags are not all there yet: a reader
+  that meets one waits for the mutex. So nobody finds anything purged by it before the epoch is stored, and after that
+  nobody finds anything valid that it covers.
 - While slots move `rebuild` is odd, and it differs afterwards: a reader that met that reads again under the mutex.
 
 A writer that died leaves slots whose purge was not announced: they can only purge what the purge, which its log will
@@ -21,11 +24,13 @@ from libc.string cimport memset
 from edgecache._native.extents cimport crash_point
 from edgecache._native.layout cimport PurgeSlot, PurgeTable
 from edgecache._native.sync cimport (
-    EOWNERDEAD, fence, load, mutex_create, pthread_mutex_consistent, pthread_mutex_lock, pthread_mutex_unlock, store,
+    EOWNERDEAD, coarse_ns, fence, load, mutex_create, pthread_mutex_consistent, pthread_mutex_lock,
+    pthread_mutex_unlock, store,
 )
 
 cdef enum:
     FOLD_CLASSES = 64
+    UNPUBLISHED = -1
 
 
 cdef inline PurgeSlot *slots_of(PurgeTable *t) noexcept nogil:
@@ -39,7 +44,14 @@ cdef inline uint64_t newest(const PurgeSlot *slot) noexcept nogil:
 cdef void purges_create(PurgeTable *t, uint32_t capacity) noexcept nogil:
     """An empty table of `capacity` slots, a power of two."""
     t.capacity = capacity
+    t.trusted_until = <uint64_t> -1
     mutex_create(&t.mutex)
+
+
+cdef bint purges_silent(PurgeTable *t) noexcept nogil:
+    """Has the moment passed until which this node knows of every purge? The clock runs alike in all processes."""
+    cdef uint64_t until = load(&t.trusted_until)
+    return until != <uint64_t> -1 and coarse_ns() >= until
 
 
 cdef void purges_lock(PurgeTable *t) noexcept nogil:
@@ -58,6 +70,8 @@ cdef void purges_lock(PurgeTable *t) noexcept nogil:
         used += slots[i].tag != 0
     t.used = used
     store(&t.epoch, t.epoch + 1)
+    if t.pending > t.sequence:
+        store(&t.sequence, t.pending)  # what there is of a purge that was not announced is in force from here on
     pthread_mutex_consistent(&t.mutex)
 
 
@@ -166,9 +180,9 @@ cdef void spread(PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t 
     for i in range(count):
         note(t, tags[i], sequence, soft)
     crash_point()
+    store(&t.epoch, t.epoch + 1)
     if sequence > t.sequence:
         store(&t.sequence, sequence)
-    store(&t.epoch, t.epoch + 1)
 
 
 cdef void purges_raise(PurgeTable *t, uint64_t sequence, bint soft) noexcept nogil:
@@ -203,27 +217,38 @@ cdef void lift(PurgeTable *t, uint64_t sequence, bint soft) noexcept nogil:
     elif sequence > t.floor_hard:
         store(&t.floor_hard, sequence)
     crash_point()
+    store(&t.epoch, t.epoch + 1)
     if sequence > t.sequence:
         store(&t.sequence, sequence)
-    store(&t.epoch, t.epoch + 1)
 
 
-cdef int scan(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count) noexcept nogil:
-    cdef int verdict = 0
+cdef inline int judged(uint64_t number, uint64_t fill_seq, uint64_t published, int verdict) noexcept nogil:
+    """`verdict` where this number covers the fill, else 0."""
+    if number <= fill_seq:
+        return 0
+    return verdict if number <= published else UNPUBLISHED
+
+
+cdef int scan(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count, uint64_t published) noexcept nogil:
+    """`published`: the last number whose purge is whole."""
+    cdef int verdict = judged(load(&t.floor_hard), fill_seq, published, 2)
+    cdef int found
     cdef size_t i
     cdef PurgeSlot *slot
-    if load(&t.floor_hard) > fill_seq:
-        return 2
-    if load(&t.floor_soft) > fill_seq:
-        verdict = 1
+    if verdict:
+        return verdict
+    verdict = judged(load(&t.floor_soft), fill_seq, published, 1)
     for i in range(count):
+        if verdict == UNPUBLISHED:
+            return verdict
         slot = find(t, tags[i])
         if slot == NULL or slot.tag == 0:
             continue
-        if load(&slot.hard) > fill_seq:
-            return 2
-        if load(&slot.soft) > fill_seq:
-            verdict = 1
+        found = judged(load(&slot.hard), fill_seq, published, 2)
+        if found:
+            return found
+        found = judged(load(&slot.soft), fill_seq, published, 1)
+        verdict = found if found else verdict
     return verdict
 
 
@@ -232,11 +257,11 @@ cdef int purges_verdict(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, 
     cdef uint64_t before = load(&t.rebuild)
     cdef int verdict
     if not before & 1:
-        verdict = scan(t, fill_seq, tags, count)
+        verdict = scan(t, fill_seq, tags, count, load(&t.sequence))
         fence()
-        if load(&t.rebuild) == before:
+        if load(&t.rebuild) == before and verdict != UNPUBLISHED:
             return verdict
     purges_lock(t)
-    verdict = scan(t, fill_seq, tags, count)
+    verdict = scan(t, fill_seq, tags, count, <uint64_t> -1)
     pthread_mutex_unlock(&t.mutex)
     return verdict

@@ -150,10 +150,19 @@ class Arena:
 
     def append_purge(self, tags: Sequence[int], *, soft: bool, everything: bool = False) -> int:
         """Allot the next number to a purge of these tags (or of everything) and apply it, in one step whatever other
-        processes do meanwhile: for a log that lives in the arena. Returns the number."""
+        processes do meanwhile. However many tags: no process finds anything purged by it while another still finds
+        something valid that it covers. Returns the number."""
 
     def purged(self, fill_seq: int, tags: Sequence[int]) -> int:
         """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena."""
+
+    def trust(self, until: float) -> None:
+        """Every purge is known here until then, a moment of `time.monotonic()`; infinity: for good, as at first."""
+
+    def silent(self) -> bool:
+        """Has that moment passed? The fast lane then answers nothing. Up to a tick of the clock late (10 ms)."""
+
+    def trusted_until(self) -> float: ...
 
     # --- shared counters ---
     def add(self, counter: int, amount: int = 1) -> None: ...

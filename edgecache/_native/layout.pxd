@@ -15,7 +15,7 @@ from edgecache._native.sync cimport pthread_mutex_t
 
 cdef enum:
     UNIT = 192
-    LAYOUT_VERSION = 2
+    LAYOUT_VERSION = 3
     BINS = 256
     BIN_WORDS = 4
     BUCKET_SLOTS = 10
@@ -68,12 +68,13 @@ cdef struct PurgeSlot:
 
 cdef struct PurgeTable:
     # First line: what every get reads and only a purge writes.
-    uint64_t epoch               # counts changes; the last thing a purge writes
-    uint64_t sequence            # the last number applied
+    uint64_t epoch               # counts changes
+    uint64_t sequence            # the last number applied; the last thing a purge writes
     uint64_t floor_hard          # what was filled before this number is purged
     uint64_t floor_soft
     uint64_t rebuild             # odd while slots move: a reader then takes the mutex
     uint64_t pending             # the newest number a purge began with
+    uint64_t trusted_until       # nanoseconds of CLOCK_MONOTONIC: until then every purge is known here; all ones: always
     uint32_t capacity            # slots, a power of two
     uint32_t used
     uint64_t folds

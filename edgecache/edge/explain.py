@@ -19,6 +19,7 @@ from edgecache.policy.verdicts import (
     PreconditionFailed,
     RangeNotSatisfiable,
     Ranges,
+    Reason,
     Reject,
     RequestVerdict,
     Revalidate,
@@ -31,13 +32,20 @@ class Explainer:
     """Answers "what would you do with this?" on a running edge."""
 
     def __init__(
-        self, sites: Sites, shelf: Shelf, in_flight: Callable[[bytes], bool], clock: Callable[[], float]
+        self,
+        sites: Sites,
+        shelf: Shelf,
+        in_flight: Callable[[bytes], bool],
+        clock: Callable[[], float],
+        *,
+        pass_when_silent: bool = False,
     ) -> None:
         """`in_flight`: is a fill of this key under way?"""
         self._sites = sites
         self._shelf = shelf
         self._in_flight = in_flight
         self._clock = clock
+        self._pass_when_silent = pass_when_silent
 
     def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         """Raises ValueError for a URL that is not absolute http or https."""
@@ -55,6 +63,7 @@ class Explainer:
         key_text = cache_key(request.scheme, request.authority, target, site.policy.query)
         primary = self._shelf.store.key(key_text)
         found = self._shelf.find(site, key_text, primary, request, now, touch=False)
+        silent = self._shelf.store.silent()
         verdict = rules.on_request(
             request,
             [candidate.stored for candidate in found.candidates],
@@ -62,6 +71,7 @@ class Explainer:
             site.policy,
             hit_for_pass=found.hit_for_pass,
             vary_miss=found.vary_miss,
+            passing=self._pass_when_silent and silent,
         )
         word, detail, status = _words(verdict, site, now, key_text)
         return Explanation(
@@ -74,7 +84,7 @@ class Explainer:
             cache_status=status,
             stored=tuple(_entry(candidate, key_text, site, now) for candidate in found.candidates),
             in_flight=self._in_flight(found.fill_key),
-            notes=tuple(_notes(found.hit_for_pass, found.vary_miss)),
+            notes=tuple(_notes(found.hit_for_pass, found.vary_miss, silent)),
         )
 
 
@@ -105,7 +115,8 @@ def _words(verdict: RequestVerdict, site: Site, now: float, key: str) -> tuple[s
             status = cache_status.member(policy, reason=reason, key=key)
             return "fetch", "fetched from the origin" + ("; others who ask meanwhile wait for it" * collapse), status
         case Pass(_, reason):
-            status = cache_status.member(policy, reason=reason, key=key)
+            fwd = "bypass" if reason is Reason.SILENT else None
+            status = cache_status.member(policy, reason=reason, fwd=fwd, key=key)
             return "pass", "streamed through to the origin and not shared", status
         case Reject(status_code, reason, detail):
             return "reject", f"answered {status_code}: {detail}", cache_status.member(policy, detail=reason)
@@ -130,8 +141,10 @@ def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> Expla
     )
 
 
-def _notes(hit_for_pass: bool, vary_miss: bool) -> list[str]:
+def _notes(hit_for_pass: bool, vary_miss: bool, silent: bool) -> list[str]:
     notes = []
+    if silent:
+        notes.append("nothing was heard of the purge coordinator for purge.max_silence: what is stored is not trusted")
     if hit_for_pass:
         notes.append("responses for this key were not cacheable a moment ago, so nobody waits for another's fetch")
     if vary_miss:

@@ -211,10 +211,10 @@ class Fill:
             self.outcome.set_result(Failed(error))
 
     def _use_stale(self, reason: Reason, why: str, status: int | None, error: HttpError | None = None) -> None:
-        """The stored response, unless a hard purge took it away while the origin was being asked."""
+        """The stored response, unless a hard purge took it away while the origin was being asked, or may have."""
         assert self.candidate is not None
         now = self.shelf.again(self.candidate)
-        if now is not None:
+        if now is not None and not now.stored.unconfirmed:
             self.outcome.set_result(Stale(now, reason, why, status))
         else:
             self.outcome.set_result(Failed(error or OriginError(f"{why}, and nothing stored may be used")))

@@ -178,9 +178,11 @@ class Shelf:
 
     def _candidates(self, primary: bytes, *found: tuple[bytes, Entry]) -> list[Candidate]:
         candidates = []
+        unconfirmed = self.store.silent()
         for key, entry in found:
             try:
-                candidates.append(Candidate(key, entry, stored_response(entry), primary))
+                stored = stored_response(entry, unconfirmed=unconfirmed)
+                candidates.append(Candidate(key, entry, stored, primary))
             except record.RecordError:
                 self.store.remove(key, entry.generation)
         return candidates
@@ -389,7 +391,7 @@ def only_secondary_key(meta: bytes, lines: list[tuple[str, str]]) -> bytes | Non
     return vary.secondary_key(found[0]) if not more and len(found) == 1 else None
 
 
-def stored_response(entry: Entry) -> StoredResponse:
+def stored_response(entry: Entry, *, unconfirmed: bool = False) -> StoredResponse:
     """Raises `RecordError`."""
     return record.decode(
         entry.head,
@@ -399,6 +401,7 @@ def stored_response(entry: Entry) -> StoredResponse:
         flags=entry.flags,
         body_size=entry.body_size,
         soft_purged=entry.soft_purged,
+        unconfirmed=unconfirmed,
     )
 
 

@@ -70,6 +70,7 @@ class Pipeline:
         leases: FillLeases | None = None,
         budget: Budget | None = None,
         max_request_body: int | None = None,
+        pass_when_silent: bool = False,
         fills_under_way: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.sites = sites
@@ -92,6 +93,7 @@ class Pipeline:
         self._kept = kept
         self._told = told
         self._max_request_body = max_request_body
+        self._pass_when_silent = pass_when_silent
         self._nobody = SitePolicy(cache_status_name=cache_name)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -159,7 +161,8 @@ class Pipeline:
         hinted = False
         for _ in range(MAX_ROUNDS):
             found = self.shelf.find(site, key_text, visit.primary, request, now)
-            if self.shelf.tiered and _may_be_on_disk(found, request):
+            passing = self._pass_when_silent and store.silent()
+            if not passing and self.shelf.tiered and _may_be_on_disk(found, request):
                 found = await self._bring(visit, found, now)
             verdict = rules.on_request(
                 request,
@@ -168,6 +171,7 @@ class Pipeline:
                 site.policy,
                 hit_for_pass=found.hit_for_pass,
                 vary_miss=found.vary_miss,
+                passing=passing,
             )
             match verdict:
                 case Serve():
@@ -177,7 +181,7 @@ class Pipeline:
                     await self._reject(visit, verdict)
                     return
                 case Pass():
-                    await self._pass(visit, found, verdict)
+                    await self._pass(visit, found, verdict, storable=verdict.reason is not Reason.SILENT)
                     return
                 case Revalidate() | Fetch():
                     if not hinted and isinstance(verdict, Revalidate):
@@ -271,7 +275,9 @@ class Pipeline:
                 await self.send_passed(visit, found, origin, response, judged, fill_seq)
             case _:
                 # Nothing that is stored could be used instead, and this may not be stored.
-                await self.send_passed(visit, found, origin, response, DoNotStore(Reason.BYPASS), fill_seq)
+                await self.send_passed(
+                    visit, found, origin, response, DoNotStore(Reason.BYPASS if storable else verdict.reason), fill_seq
+                )
 
     def _invalidate(self, visit: Visit, response: Response, judged: ResponseVerdict, fill_seq: int) -> int:
         """Purge what an unsafe method made stale (RFC 9111 §4.4).
@@ -353,6 +359,7 @@ class Pipeline:
         story.cache_status = cache_status.member(
             site.policy,
             reason=story.reason if isinstance(story.reason, Reason) else None,
+            fwd="bypass" if story.reason is Reason.SILENT and story.outcome is Outcome.PASS else None,
             fwd_status=response.status,
             stored=keep is not None,
             detail=why_not_stored,

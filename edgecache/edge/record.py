@@ -71,6 +71,7 @@ def decode(
     flags: int,
     body_size: int,
     soft_purged: bool,
+    unconfirmed: bool = False,
 ) -> StoredResponse:
     """The response behind an entry. Raises `RecordError`."""
     try:
@@ -108,6 +109,7 @@ def decode(
             body_size=body_size,
             held=held,
             soft_purged=soft_purged,
+            unconfirmed=unconfirmed,
         )
     except (struct.error, IndexError, ValueError) as error:
         raise RecordError(str(error)) from error

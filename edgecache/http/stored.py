@@ -74,6 +74,8 @@ class StoredResponse:
     held: Held | None = None
     """None: the whole body."""
     soft_purged: bool = False
+    unconfirmed: bool = False
+    """Purges may have come that this edge has not heard of: used only once the origin has confirmed it."""
 
     @property
     def stale_until(self) -> float:

@@ -13,6 +13,7 @@ FORWARDED = {
     Reason.STALE: "stale",
     Reason.NO_CACHE: "stale",
     Reason.SOFT_PURGED: "stale",
+    Reason.SILENT: "stale",
     Reason.PARTIAL_MISS: "partial",
     Reason.METHOD: "method",
     Reason.REQUEST_DIRECTIVE: "request",

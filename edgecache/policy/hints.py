@@ -17,7 +17,7 @@ def while_waiting(request: Request, stored: StoredResponse, site: SitePolicy) ->
 
     Browsers heed a 103 for the page they navigate to and for nothing else, and say which request that is.
     """
-    if not site.early_hints or request.method != "GET":
+    if not site.early_hints or request.method != "GET" or stored.unconfirmed:
         return None
     navigates = request.headers.get("sec-fetch-mode") in (None, "navigate")
     return early_hints(stored) if navigates else None

@@ -67,10 +67,12 @@ def on_request(
     *,
     hit_for_pass: bool = False,
     vary_miss: bool = False,
+    passing: bool = False,
 ) -> RequestVerdict:
     """What to do with a request. `candidates`: stored responses whose key and Vary match it, soft-purged ones too.
 
     `hit_for_pass`: responses of this key are known not to be stored. `vary_miss`: others are stored under the key.
+    `passing`: nothing stored may be used, nor anything stored: which purges there were is not known.
     """
     asked = _request_directives(request, site)
     stored = newest(candidates)
@@ -78,6 +80,7 @@ def on_request(
         _last_hop(request)
         or _uncached_method(request, site)
         or _never_stored(request, asked, site)
+        or _unheard(request, asked, site, passing=passing)
         or _for_the_origin(request, stored, asked, now, site)
         or _known_to_pass(request, stored, asked, site, hit_for_pass=hit_for_pass)
         or _missing(request, stored, asked, site, vary_miss=vary_miss)
@@ -116,6 +119,15 @@ def _never_stored(request: Request, asked: Directives, site: SitePolicy) -> Requ
     if not asked.says("no-store") or asked.says("only-if-cached"):
         return None
     return Pass(_forwarded(request.headers, site), Reason.REQUEST_DIRECTIVE)
+
+
+def _unheard(request: Request, asked: Directives, site: SitePolicy, *, passing: bool) -> RequestVerdict | None:
+    """Purges may have come that are not known here, and the configuration is to pass everything through meanwhile."""
+    if not passing:
+        return None
+    if asked.says("only-if-cached"):
+        return _only_if_cached()
+    return Pass(_forwarded(request.headers, site), Reason.SILENT)
 
 
 def _for_the_origin(
@@ -180,6 +192,8 @@ def _usable(
     request: Request, stored: StoredResponse, asked: Directives, now: float, site: SitePolicy
 ) -> Serve | Reason:
     """May it answer without asking (RFC 9111 §4)? Else why not."""
+    if stored.unconfirmed:
+        return Reason.SILENT
     if StoredFlag.NO_CACHE in stored.flags:
         return Reason.NO_CACHE
     fresh = stale.fresh(stored, now)

@@ -33,12 +33,12 @@ def windows(control: Control, site: SitePolicy) -> tuple[float, float]:
 
 def forbidden(stored: StoredResponse) -> bool:
     """May it never be used stale, not even when the origin cannot be reached?"""
-    return bool(stored.flags & (StoredFlag.MUST_REVALIDATE | StoredFlag.NO_CACHE))
+    return stored.unconfirmed or bool(stored.flags & (StoredFlag.MUST_REVALIDATE | StoredFlag.NO_CACHE))
 
 
 def fresh(stored: StoredResponse, now: float) -> bool:
-    """§4.2: freshness_lifetime > current_age; and a soft purge makes it stale from that moment."""
-    return now < stored.fresh_until and not stored.soft_purged
+    """§4.2: freshness_lifetime > current_age; and a soft purge makes it stale from that moment, as silence does."""
+    return now < stored.fresh_until and not stored.soft_purged and not stored.unconfirmed
 
 
 def while_revalidating(stored: StoredResponse, now: float) -> bool:

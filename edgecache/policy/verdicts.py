@@ -28,6 +28,7 @@ class Reason(StrEnum):
     REQUEST_DIRECTIVE = "request"
     NO_CACHE = "no-cache"
     SOFT_PURGED = "soft-purged"
+    SILENT = "coordinator-silent"
     AUTHORIZATION = "authorization"
     HIT_FOR_PASS = "hit-for-pass"  # noqa: S105 - a reason, not a password
     BYPASS = "bypass"

@@ -89,6 +89,10 @@ class MemoryStore:
         """The last purge applied on this node: read before a request is sent to the origin."""
         return self.arena.sequence()
 
+    def silent(self) -> bool:
+        """May purges have come that this node has not heard of?"""
+        return self.arena.silent()
+
     def purged(self, fill_seq: int, tags: Sequence[int]) -> bool:
         """Does a purge, hard or soft, newer than `fill_seq` cover a response with these tags?"""
         return self.arena.purged(fill_seq, tags) != 0

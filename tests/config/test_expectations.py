@@ -50,7 +50,7 @@ from edgecache.config.load import ConfigError, load
         pytest.param("tls: {}", "tls", "a known key: one of name", id="not-there-yet-first"),
         pytest.param("geodns: {}", "geodns", "a known key: one of name", id="not-there-yet"),
         pytest.param("disk: {size: 1MiB}", "disk.size", "at least 32MiB", id="disk"),
-        pytest.param("coordinator: x", "coordinator", "a known key: one of name", id="not-there-yet-either"),
+        pytest.param("coordinator: x", "coordinator", "purge.coordinator", id="elsewhere-too"),
         pytest.param("workers: 31", "workers", "at most 30", id="workers"),
     ],
 )
