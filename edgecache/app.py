@@ -24,8 +24,10 @@ from edgecache._native.arena import Arena
 from edgecache._native.fastlane import Lane, LaneSite
 from edgecache._native.http1 import Limits
 from edgecache._native.inflight import Leases
+from edgecache.admin.dialects.build import admin_desk, public_desk
 from edgecache.admin.node import Explanation
 from edgecache.admin.server import AdminServer
+from edgecache.admin.tokens import TokenCheck
 from edgecache.config import certificates
 from edgecache.config.fields import key_of
 from edgecache.config.logs import AccessLogConfig
@@ -210,9 +212,10 @@ class Worker:
         process: int = 0,
         workers: int = 1,
         leases: FillLeases | None = None,
+        token: TokenCheck | None = None,
     ) -> None:
         """`process`: this process's slot in the arena. `workers`: how many share the work; with several there are
-        `leases` for what they fetch."""
+        `leases` for what they fetch. `token`: knows the admin token, where purges may come by the public listeners."""
         self.config = config
         gauges = ProcessGauges(shared.counters, process)
         recorder = Recorder(shared.counters, shared.layout)
@@ -240,6 +243,7 @@ class Worker:
             leases=self._leases,
             budget=Budget(config.memory.fills_bytes),
             fills_under_way=partial(gauges.set, Gauge.FILLS),
+            side_door=public_desk(config.purge, self.sites.names, hop.client_ip, self.purge, token),
         )
         self._layout = shared.layout
         lane = self._lane(shared, hop)
@@ -255,6 +259,13 @@ class Worker:
             )
             for _ in config.listen
         ]
+
+    async def purge(self, order: PurgeOrder) -> PurgeReceipt:
+        """One that came by a public listener. Raises `PurgeError`."""
+        receipt = self.purge_log.append(order)
+        if self._keeper is not None:
+            await self._keeper.kept()
+        return receipt
 
     def _lane(self, shared: Shared, hop: Hop) -> Lane:
         limits, access = self.config.limits, self.config.log.access
@@ -388,7 +399,8 @@ class Control:
             wall_clock,
             pass_when_silent=config.purge.when_silent == "pass",
         )
-        self.admin = AdminServer(self, config.admin, config.purge, token)
+        desk = admin_desk(config.purge, self._sites.names)
+        self.admin = AdminServer(self, config.admin, config.purge, token, desk=desk)
         self._first_end: float | None = None
         """When the first certificate ends."""
         self._daily: asyncio.TimerHandle | None = None
@@ -491,7 +503,7 @@ class Edge:
     def __init__(self, config: Config, shared: Shared, token: str) -> None:
         self.config = config
         self._shared = shared
-        self.worker = Worker(config, shared)
+        self.worker = Worker(config, shared, token=TokenCheck(token))
         self.control = Control(
             config,
             shared,

@@ -57,10 +57,14 @@ async def no_leaks_on_loop() -> AsyncIterator[None]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for localhost, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
+    return self_signed(tmp_path_factory.mktemp("tls"), "localhost", "IP:127.0.0.1")
+
+
+def self_signed(folder: Path, name: str, *also: str) -> tuple[Path, Path]:
+    """A certificate for this name, and its key, in files of the folder."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={','.join((f'DNS:{name}', *also))}"]
     subprocess.run([*command, "-out", cert, "-keyout", key], check=True, capture_output=True)
     return cert, key
 

@@ -10,11 +10,15 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from edgecache.admin.dialects.build import by_token
+from edgecache.admin.dialects.desk import Desk
+from edgecache.admin.foreign import speaks
 from edgecache.admin.node import Node
 from edgecache.admin.openapi import document
 from edgecache.admin.tokens import TokenCheck
@@ -93,11 +97,12 @@ def host_allowed(host: str | None, names: tuple[str, ...]) -> bool:
     return True
 
 
-def make_app(node: Node, access: Access) -> web.Application:
-    """The API of this node as an aiohttp application."""
+def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Application:
+    """The API of this node as an aiohttp application. `desk`: for the clients of other products."""
     api = _Api(node, access)
+    foreign = [] if desk is None else [speaks(desk, by_token(access.token, partial(node.purge, wait=True)))]
     app = web.Application(
-        middlewares=[_errors, api.guard],
+        middlewares=[_errors, *foreign, api.guard],
         client_max_size=MAX_BODY_BYTES,
     )
     app.router.add_get("/healthz", api.healthz)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from edgecache.config.dialects import DialectsConfig
 from edgecache.config.fields import Duration, Section, origin_url
 
 
@@ -58,4 +59,7 @@ class PurgeConfig(Section):
         le=1 << 26,
         description="Tags whose last purge is remembered one by one; beyond that older purges are widened, never "
         "lost. 0: chosen from memory.size.",
+    )
+    dialects: DialectsConfig = Field(
+        DialectsConfig(), description="Purge requests as clients of other products send them."
     )

@@ -18,6 +18,7 @@ from edgecache.edge.exchange import Exchange
 from edgecache.edge.leases import FillLeases
 from edgecache.edge.lookup import Found, Shelf
 from edgecache.edge.secure import over_tls, redirect
+from edgecache.edge.sidedoor import SideDoor, answer_aside
 from edgecache.edge.sites import Site, Sites
 from edgecache.edge.tunnel import tunnel
 from edgecache.edge.visit import Story, Visit
@@ -72,7 +73,9 @@ class Pipeline:
         max_request_body: int | None = None,
         pass_when_silent: bool = False,
         fills_under_way: Callable[[int], None] = lambda _: None,
+        side_door: SideDoor | None = None,
     ) -> None:
+        """`side_door`: who answers unsafe requests that are the operator's; None: they are all a site's."""
         self.sites = sites
         self.shelf = shelf
         self.codings = Codings(shelf, clock)
@@ -94,6 +97,7 @@ class Pipeline:
         self._told = told
         self._max_request_body = max_request_body
         self._pass_when_silent = pass_when_silent
+        self._side_door = side_door
         self._nobody = SitePolicy(cache_status_name=cache_name)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -127,6 +131,9 @@ class Pipeline:
 
     async def _drive(self, exchange: Exchange, story: Story) -> None:
         request = exchange.request
+        if self._side_door is not None and request.method not in _FROM_DISK and self._side_door.takes(request):
+            await answer_aside(self._side_door, exchange, story)
+            return
         site = self.sites.find(request.authority)
         if site is None:
             raise HttpError(f"no site here serves {request.authority!r}", status=421, code=Reason.UNKNOWN_HOST)

@@ -22,6 +22,7 @@ from typing import Any
 
 import uvloop
 
+from edgecache.admin.tokens import TokenCheck
 from edgecache.app import Control, Shared, StartError, Worker
 from edgecache.observe import log
 from edgecache.supervisor import machine
@@ -107,7 +108,14 @@ def live(role: Role, setting: Setting, shared: Shared, channel: Channel, parent:
 
 
 async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:
-    worker = Worker(setting.config, shared, process=role.slot, workers=setting.workers, leases=shared.leases(role.slot))
+    worker = Worker(
+        setting.config,
+        shared,
+        process=role.slot,
+        workers=setting.workers,
+        leases=shared.leases(role.slot),
+        token=TokenCheck(setting.token),
+    )
 
     async def end(order: dict[str, Any]) -> bool:
         await worker.shut()

@@ -15,6 +15,11 @@ from edgecache.policy import surrogate
         ([("Surrogate-Key", " a  b\tc ")], ("a", "b", "c")),
         ([("Surrogate-Key", "a,b")], ("a,b",)),
         ([("xkey", "a b"), ("XKey", "b c")], ("a", "b", "c")),
+        ([("xkey", "a, b,c d")], ("a", "b", "c", "d")),
+        ([("Cache-Tags", "node:1 node:2,node:3")], ("node:1", "node:2", "node:3")),
+        ([("X-Magento-Tags", "cat_p_12,cat_c_3")], ("cat_p_12", "cat_c_3")),
+        ([("Cache-Tag", "News, news , ÄB")], ("News", "news", "ÄB", "Äb")),
+        ([("Surrogate-Key", "News"), ("X-Cache-Tags", "A")], ("News", "A")),
         ([("Cache-Tag", "a, b c ,,d")], ("a", "b c", "d")),
         ([("X-Cache-Tags", "a,b")], ("a", "b")),
         ([("Cache-Groups", '"a b", "c,d"')], ("a b", "c,d")),
@@ -31,6 +36,11 @@ def test_bound() -> None:
     headers = Headers([("Surrogate-Key", "aa bb aa"), ("Cache-Tag", "cc")])
     assert surrogate.keys(headers, 6) == ("aa", "bb", "cc")
     assert surrogate.keys(headers, 5) is None
+
+
+def test_the_bound_counts_what_the_origin_sent() -> None:
+    """Not the form in lower case that is kept beside it."""
+    assert surrogate.keys(Headers([("Cache-Tag", "ABC")]), 3) == ("ABC", "abc")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Where a request of another product is recognised, checked, carried out and answered.
+
+Whoever has a listener asks `find` for every request and, where it is one of these, `answer` with its body. Nothing is
+carried out before everything about the request has been found right.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from edgecache.admin.dialects.cloudflare import CLOUDFLARE
+from edgecache.admin.dialects.fastly import FASTLY
+from edgecache.admin.dialects.nginx import NGINX
+from edgecache.admin.dialects.spoken import Answer, Ask, Deal, Dialect, Fault, Refused, Route, SiteNames
+from edgecache.admin.dialects.varnish import MAGENTO, VARNISH
+from edgecache.http.message import Request
+from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
+from edgecache.purge.tags import check_order
+
+_log = logging.getLogger("edgecache.admin")
+
+DIALECTS: dict[str, Dialect] = {each.name: each for each in (VARNISH, FASTLY, CLOUDFLARE, MAGENTO, NGINX)}
+
+MAX_BODY_BYTES = 1 << 20
+
+Perform = Callable[[PurgeOrder], Awaitable[PurgeReceipt]]
+"""Carries an order out, with the rights of whoever has asked. Raises `PurgeError`."""
+
+Admit = Callable[[tuple[str, ...]], Perform | None]
+"""What may be done by who shows these tokens (often none); None: nothing."""
+
+_FAULTS = {
+    401: Fault.BAD_TOKEN,
+    403: Fault.FORBIDDEN,
+    404: Fault.NO_SITE,
+    413: Fault.TOO_LARGE,
+    429: Fault.TOO_MANY,
+    503: Fault.UNAVAILABLE,
+}
+"""What a status of the purge API is to a dialect; any other is the client's mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A request that is one of these."""
+
+    dialect: Dialect
+    route: Route
+
+
+class Desk:
+    """Answers in the dialects it is told to speak."""
+
+    def __init__(
+        self, speak: Iterable[str], names: SiteNames, *, widen: bool = False, max_targets: int | None = None
+    ) -> None:
+        """`speak`: in this order they are asked whose a request is. `max_targets`: fewer than an order may have."""
+        dialects = [DIALECTS[name] for name in speak]
+        self._names = names
+        self._widen = widen
+        self._max_targets = max_targets
+        self._routes = [
+            Found(dialect, route)
+            for plain in (False, True)
+            for dialect in dialects
+            for route in dialect.routes
+            if route.plain is plain
+        ]
+        self._methods = frozenset(method for found in self._routes for method in found.route.methods)
+
+    def find(self, request: Request) -> Found | None:
+        """By method, path and fields alone."""
+        if request.method not in self._methods:
+            return None
+        return next((found for found in self._routes if found.route.match(request) is not None), None)
+
+    async def answer(self, found: Found, request: Request, body: bytes, admit: Admit) -> Answer:
+        """Never raises."""
+        refuse = found.dialect.refuse
+        try:
+            tokens = found.dialect.tokens(request.headers)
+            perform = admit(tokens)
+            if perform is None:
+                raise Refused(Fault.BAD_TOKEN if tokens else Fault.NO_TOKEN, "this needs the admin token")
+            deal = self._read(found, request, body)
+            numbers = [(await perform(order)).sequence for order in deal.orders]
+        except Refused as refused:
+            return refuse(refused)
+        except PurgeError as error:
+            return refuse(_refused(error))
+        except Exception:  # noqa: BLE001 - the boundary: whatever it was is logged and told in the dialect
+            _log.exception("a %s purge failed: %s %s", found.dialect.name, request.method, request.target)
+            return refuse(Refused(Fault.INTERNAL, "internal error; see the log"))
+        return deal.reply(tuple(numbers))
+
+    def too_large(self, found: Found) -> Answer:
+        """For a body of more than `MAX_BODY_BYTES`."""
+        return found.dialect.refuse(Refused(Fault.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} octets"))
+
+    def _read(self, found: Found, request: Request, body: bytes) -> Deal:
+        match = found.route.match(request)
+        assert match is not None  # it has been found by that
+        deal = found.route.read(Ask(request, body, match, self._names, self._widen))
+        for order in deal.orders:
+            check_order(order)
+            if self._max_targets is not None and _targets(order) > self._max_targets:
+                raise Refused(Fault.TOO_LARGE, f"more than {self._max_targets} targets in one purge")
+        return deal
+
+
+def _targets(order: PurgeOrder) -> int:
+    return sum(map(len, (order.urls, order.keys, order.groups, order.hosts, order.prefixes)))
+
+
+def _refused(error: PurgeError) -> Refused:
+    fault = _FAULTS.get(error.status, Fault.BAD if error.status < 500 else Fault.UNAVAILABLE)
+    return Refused(fault, f"{error.path}: {error.detail}" if error.path else error.detail)
