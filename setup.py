@@ -27,7 +27,7 @@ CFLAGS += ["-Wno-sign-compare", "-Wno-cast-function-type", "-Wno-unreachable-cod
 
 EACH_REQUEST = (
     *("edge/client_exchange", "edge/connection", "edge/forwarding", "edge/framing", "edge/lookup", "edge/pipeline"),
-    *("edge/respond", "edge/sites", "edge/teller", "edge/visit"),
+    *("edge/respond", "edge/sendfile", "edge/sites", "edge/teller", "edge/visit"),
     *("http/cachekey", "http/wire"),
     *("observe/accesslog", "observe/events", "observe/metrics", "observe/slots"),
     *("origin/client", "origin/connection"),

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from edgecache.edge import sendfile
 from edgecache.edge.connection import ClientLimits
 from edgecache.edge.exchange import Exchange, Handler
+from edgecache.edge.listener import Listener
 from edgecache.edge.sendfile import read_file, resident, warm
 from edgecache.http.errors import ClientGone
 from tests.wirekit import RawClient, listening, plain
@@ -43,6 +45,21 @@ def sends(fd: int, *spans: tuple[int, int], length: int | None = -1, told: list[
     return handler
 
 
+@asynccontextmanager
+async def asked(
+    handler: Handler,
+    *,
+    receive_buffer: int = 0,
+    tls: ssl.SSLContext | None = None,
+    trust: ssl.SSLContext | None = None,
+) -> AsyncIterator[tuple[RawClient, Listener]]:
+    async with (
+        listening(handler, tls=tls) as listener,
+        await RawClient.connect(listener.port, receive_buffer=receive_buffer, tls=trust) as client,
+    ):
+        yield client, listener
+
+
 SPANS = {
     "one-octet": [(7, 1)],
     "small": [(0, 1000)],
@@ -73,11 +90,10 @@ async def test_a_slow_reader_gets_it_in_order_between_other_octets(fd: int, cont
         await exchange.write_file(fd, 4 << 20, 4 << 20)
         exchange.finish()
 
-    async with listening(handler) as listener:
-        async with await RawClient.connect(listener.port, receive_buffer=4096) as client:
-            await client.send(GET)
-            got = await client.answer()
-            assert got.body == b"a" * 100_000 + content[: 4 << 20] + b"middle" + content[4 << 20 : 8 << 20]
+    async with asked(handler, receive_buffer=4096) as (client, _):
+        await client.send(GET)
+        got = await client.answer()
+        assert got.body == b"a" * 100_000 + content[: 4 << 20] + b"middle" + content[4 << 20 : 8 << 20]
 
 
 async def test_pipelined_requests_get_their_answers_in_order(fd: int, content: bytes) -> None:
@@ -88,22 +104,20 @@ async def test_pipelined_requests_get_their_answers_in_order(fd: int, content: b
 
 
 async def test_where_the_length_is_not_announced(fd: int, content: bytes) -> None:
-    async with listening(sends(fd, (10, 400_000), length=None)) as listener:
-        async with await RawClient.connect(listener.port) as client:
-            await client.send(GET)
-            assert (await client.answer()).body == content[10:400_010]
-            await client.send(b"GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            assert (await client.answer()).body == content[10:400_010]
+    async with asked(sends(fd, (10, 400_000), length=None)) as (client, _):
+        await client.send(GET)
+        assert (await client.answer()).body == content[10:400_010]
+        await client.send(b"GET / HTTP/1.0\r\nHost: h\r\n\r\n")
+        assert (await client.answer()).body == content[10:400_010]
 
 
 async def test_over_tls(fd: int, content: bytes, certificate: tuple[Path, Path]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     trust = ssl.create_default_context(cafile=certificate[0])
-    async with listening(sends(fd, (10, 3_000_000)), tls=context) as listener:
-        async with await RawClient.connect(listener.port, tls=trust) as client:
-            await client.send(GET)
-            assert (await client.answer()).body == content[10:3_000_010]
+    async with asked(sends(fd, (10, 3_000_000)), tls=context, trust=trust) as (client, _):
+        await client.send(GET)
+        assert (await client.answer()).body == content[10:3_000_010]
 
 
 async def test_head_gets_no_body(fd: int) -> None:
@@ -116,11 +130,10 @@ async def test_head_gets_no_body(fd: int) -> None:
 
 async def test_a_file_that_ends_early_cuts_the_connection(fd: int) -> None:
     size = os.fstat(fd).st_size
-    async with listening(sends(fd, (size - 1000, 5000))) as listener:
-        async with await RawClient.connect(listener.port) as client:
-            await client.send(GET)
-            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-                await client.answer()
+    async with asked(sends(fd, (size - 1000, 5000))) as (client, _):
+        await client.send(GET)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.answer()
 
 
 async def test_more_than_announced_is_refused(fd: int) -> None:
@@ -167,14 +180,13 @@ async def test_a_client_that_stops_reading(fd: int, how: str) -> None:
 
 
 async def test_drain_waits_for_it(fd: int, content: bytes) -> None:
-    async with listening(sends(fd, (0, 8 << 20))) as listener:
-        async with await RawClient.connect(listener.port, receive_buffer=4096) as client:
-            await client.send(GET)
-            head = await client.head()
-            draining = asyncio.ensure_future(listener.drain(10))
-            assert await client.rest() == content[: 8 << 20]
-            assert head.status == 200
-            assert await draining is True
+    async with asked(sends(fd, (0, 8 << 20)), receive_buffer=4096) as (client, listener):
+        await client.send(GET)
+        head = await client.head()
+        draining = asyncio.ensure_future(listener.drain(10))
+        assert await client.rest() == content[: 8 << 20]
+        assert head.status == 200
+        assert await draining is True
 
 
 async def test_what_is_not_in_memory_is_read_in_a_thread(
