@@ -130,6 +130,7 @@ class Shared:
                 self.disk = NodeDisk(config.disk, self.arena, self.counters)
             except DirectoryInUse as error:
                 raise StartError(f"disk.path: {error.strerror}: {error.filename}") from error
+            self.store.directory = str(self.disk.path)
         self.bells = make_bells(MAX_PROCESSES)
         self.log_lock = os.memfd_create("edgecache-log-lock")
         """What all who write to one pipe lock, to take turns."""
@@ -286,7 +287,10 @@ class Worker:
             log_form=access.format,
             log_full=self._access_log.flush if self._access_log is not None else None,
             stamp=json_second if access.format == "json" else combined_second,
+            files=shared.store.directory,
         )
+        if self._tiers is not None:
+            self._tiers.uses = lane.take_uses
         if self._access_log is not None:
             self._access_log.add_source(lane.drain_log)
         return lane

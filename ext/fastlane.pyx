@@ -6,7 +6,7 @@ has a request under way, or octets of an answer still wait in the transport, the
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, ENOTCONN, ECONNRESET, EPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
@@ -14,7 +14,9 @@ from edgecache._native.arena cimport Arena
 from edgecache._native.hashing cimport siphash
 from edgecache._native.layout cimport View
 from edgecache._native.purgetable cimport purges_silent
-from edgecache._native.shard cimport COPIED, PINNED, Found, Lookup, lookup, lookup_iovecs, lookup_unpin
+from edgecache._native.shard cimport (
+    COPIED, PINNED, Found, Lookup, lookup, lookup_iovecs, lookup_unpin, object_remove,
+)
 from edgecache._native.sync cimport add, iovec
 
 cdef extern from "http1_scan.h" nogil:
@@ -59,6 +61,18 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int clock, timespec *out)
     int CLOCK_REALTIME
 
+cdef extern from "file_body.h" nogil:
+    enum: FB_DIRECTORY
+    ctypedef struct fb_ref:
+        uint64_t size, offset, generation
+        char *name
+    int fb_read(const char *p, size_t n, fb_ref *ref)
+    int fb_open(const char *directory, size_t n, const fb_ref *ref)
+    int fb_resident(int fd, uint64_t offset, uint64_t size)
+    ssize_t sendfile(int target, int source, int64_t *offset, size_t size)
+    ssize_t pread(int fd, void *data, size_t size, int64_t offset)
+    int close(int fd)
+
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct msghdr:
         void *msg_name
@@ -71,6 +85,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     int MSG_DONTWAIT
+    int MSG_MORE
     int MSG_NOSIGNAL
 
 cdef extern from *:
@@ -91,12 +106,15 @@ cdef enum:
     IOVECS = 64
     MEMO = 4096                  # entries of each memo; full ones are emptied
     MEMO_ENTRY = 1024            # octets: longer ones are worked out each time, so that strangers fill no memory
+    FILE_MAX = 8 * 1024 * 1024   # of a body in a file: of larger ones no more is read ahead than is being sent
+    USES = 16384                 # files whose uses are counted until they are asked for
     MAX_NAME = 100               # of the cache in Cache-Status: with it, Age and ttl it fits GAP
 
     # StoredFlag (edgecache/http/stored.py)
     VARY_MARKER = 1
     HAS_ETAG = 256
     HAS_LAST_MODIFIED = 512
+    BODY_IN_FILE = 32768
     # HIT_FOR_PASS, NO_CACHE, PARTIAL, HEAD_ONLY, UNSIZED: never for the lane
     DENIED = 2 | 16 | 32 | 4096 | 8192
 
@@ -176,6 +194,8 @@ cdef class Lane:
     cdef size_t stamp_n
     cdef public uint64_t served
     cdef object stamp_of
+    cdef bytes files                  # the directory of bodies in files, with a slash; empty: none
+    cdef dict uses
     # Where observe/slots.py has the figures of a site, from its block on.
     cdef Py_ssize_t buckets, hit_cells, bytes_out, aborted
 
@@ -203,6 +223,7 @@ cdef class Lane:
         log_bytes: int = 1 << 20,
         log_full=None,
         stamp=None,
+        files: str = "",
     ):
         if len(secret) != 16:
             raise ValueError("the secret has 16 octets")
@@ -223,6 +244,10 @@ cdef class Lane:
         self.log_form = {"off": 0, "json": 1, "combined": 2}[log_form]
         self.log_full = log_full
         self.stamp_of = stamp
+        self.files = files.encode() + b"/" if files else b""
+        if len(self.files) > FB_DIRECTORY:
+            self.files = b""
+        self.uses = {}
         self.sites = {}
         self.variants = {}
         self.dates = {}
@@ -245,6 +270,35 @@ cdef class Lane:
         self.log_lines = 0
         self.log_dropped = 0
         return found
+
+    def take_uses(self):
+        uses, self.uses = self.uses, {}
+        return uses
+
+    # --- bodies in files ---
+
+    cdef int open_body(self, const char *data, size_t n, fb_ref *ref, bint *gone):
+        """The open file; -1 where it is not for the lane, and `gone` where it is for nobody."""
+        cdef int fd, resident
+        gone[0] = False
+        if not fb_read(data, n, ref) or ref.size > FILE_MAX or not self.files:
+            return -1
+        fd = fb_open(PyBytes_AS_STRING(self.files), PyBytes_GET_SIZE(self.files), ref)
+        if fd < 0:
+            gone[0] = True
+            return -1
+        resident = fb_resident(fd, ref.offset, ref.size)
+        if resident == 1:
+            return fd
+        gone[0] = resident < 0
+        close(fd)
+        return -1
+
+    cdef void used_file(self, const fb_ref *ref):
+        cdef bytes name = ref.name
+        times = self.uses.get(name)
+        if times is not None or len(self.uses) < USES:
+            self.uses[name] = 1 if times is None else times + 1
 
     # --- what is met for the first time ---
 
@@ -417,6 +471,9 @@ cdef class FastConnection:
     cdef char[256] host
     cdef size_t host_n
     # the body being sent while busy
+    cdef int file                      # it lies in this file, from file_at on; -1: in the arena
+    cdef uint64_t file_at
+    cdef uint64_t total
     cdef Found found
     cdef uint64_t offset
     cdef uint64_t first_sent
@@ -433,8 +490,13 @@ cdef class FastConnection:
         self.lane = lane
         self.slow = slow
         self.fd = -1
+        self.file = -1
         self.pending = []
         slow.lane = self
+
+    def __dealloc__(self):
+        if self.file > 0:
+            close(self.file)
 
     # --- events of the transport ---
 
@@ -508,8 +570,10 @@ cdef class FastConnection:
         cdef al_event event
         cdef bint not_modified = False
         cdef bint want_body
-        cdef int listed
+        cdef int listed, file = -1
+        cdef bint gone
         cdef char *head
+        cdef fb_ref ref
         if not self.clean:
             if self.transport.get_write_buffer_size():
                 return False
@@ -589,6 +653,13 @@ cdef class FastConnection:
                     return False
                 not_modified = True
 
+        if found.flags & BODY_IN_FILE and want_body and not not_modified:
+            file = lane.open_body(head + found.head_size + GAP, found.body_size, &ref, &gone)
+            if file < 0:
+                if gone:
+                    object_remove(lane.view, hashed[0], hashed[1], found.generation)
+                return False
+
         memset(&event, 0, sizeof(event))
         event.status = found.status
         if not_modified:
@@ -604,7 +675,9 @@ cdef class FastConnection:
             front = found.head_size
             tail = self.own_lines(head + front, wall(&now), &found, &event)
             size = front + tail
-            if want_body and outcome == COPIED:
+            if file >= 0:
+                event.bytes_out = ref.size
+            elif want_body and outcome == COPIED:
                 # Close the gap between the lines just written and the body behind it.
                 memmove(head + GAP - tail, head, size)
                 head += GAP - tail
@@ -617,9 +690,18 @@ cdef class FastConnection:
         self.describe(&event, p)
         self.begun = now
         if outcome == PINNED:
-            self.begin_body(data, head, size, &found, &event)
+            self.total = found.body_size
+            self.begin_body(data, head, size, 0, &found, &event)
             return True
-        self.write(head, size)
+        if file >= 0:
+            lane.used_file(&ref)
+            self.file = file
+            self.file_at = ref.offset
+            self.total = ref.size
+            if self.send_whole_file(data, head, size, &found, &event):
+                return True
+        else:
+            self.write(head, size)
         clock_gettime(CLOCK_REALTIME, &self.first)
         self.used = True
         self.last_at = wall(&now)
@@ -694,20 +776,77 @@ cdef class FastConnection:
         self.clean = False
         return 0
 
+    # --- a body in a file ---
+
+    cdef bint send_whole_file(
+        self, bytes data, const char *head, size_t size, const Found *found, const al_event *event
+    ) except -1:
+        """False when all of it is sent, and the file closed; True when it goes on, or waits, as a large body."""
+        cdef ssize_t sent = 0
+        self.first.tv_sec = 0
+        self.offset = 0
+        if self.fd >= 0:
+            sent = send(self.fd, head, size, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)
+            if sent == <ssize_t> size and self.send_from_file() == 0 and self.offset == self.total:
+                close(self.file)
+                self.file = -1
+                return False
+            if sent < 0:
+                sent = 0  # full, or broken: the transport finds out
+        self.begin_body(data, head, size, sent, found, event)
+        return True
+
+    cdef int send_from_file(self) except -2:
+        """0 when everything is sent, or never can be, -1 when the socket is full or broken."""
+        cdef ssize_t sent
+        cdef int64_t at
+        while self.offset < self.total:
+            at = self.file_at + self.offset
+            sent = sendfile(self.fd, self.file, &at, self.total - self.offset)
+            if sent > 0:
+                self.note_first()
+                self.offset += sent
+            elif sent < 0 and errno == EINTR:
+                continue
+            elif sent < 0 and errno in (EAGAIN, EPIPE, ECONNRESET, ENOTCONN):
+                return -1
+            else:
+                self.transport.abort()  # the file has no more: the client must see that this was not all
+                return 0
+        return 0
+
+    cdef int send_front_and_file(self) except -2:
+        cdef ssize_t sent
+        while self.front_left():
+            sent = send(
+                self.fd, PyBytes_AS_STRING(self.front) + self.front_sent, self.front_left(),
+                MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE,
+            )
+            if sent >= 0:
+                self.note_first()
+                self.front_sent += sent
+            elif errno != EINTR:
+                return -1
+        return self.send_from_file()
+
     # --- a body too large to copy ---
 
-    cdef int begin_body(self, bytes data, const char *head, size_t size, const Found *found, const al_event *event) except -1:
+    cdef int begin_body(
+        self, bytes data, const char *head, size_t size, size_t sent, const Found *found, const al_event *event
+    ) except -1:
+        """Send it, of the head what follows the first `sent` octets, of the body what follows `offset`."""
         self.busy = True
         self.armed = False
         self.found = found[0]
-        self.offset = 0
+        if self.file < 0:
+            self.offset = 0
+            self.first.tv_sec = 0
         self.event = event[0]
         self.data = data                                     # what the event's texts point into
         self.event_status = PyBytes_FromStringAndSize(event.cache_status.p, event.cache_status.n)
         self.event.cache_status.p = PyBytes_AS_STRING(self.event_status)
         self.front = PyBytes_FromStringAndSize(head, size)
-        self.front_sent = 0
-        self.first.tv_sec = 0
+        self.front_sent = sent
         return self.send_body()
 
     cdef int send_body(self) except -1:
@@ -716,12 +855,12 @@ cdef class FastConnection:
         A piece given to the transport may go out at once, and then nobody calls back: only a transport that has
         paused us will. One that is closing takes nothing any more, and `connection_lost` follows.
         """
-        while self.busy and (self.offset < self.found.body_size or self.front_left()):
+        while self.busy and (self.offset < self.total or self.front_left()):
             if self.slow.write_paused or self.transport.is_closing():
                 return 0
             if self.fd < 0:
                 self.transport.write(self.next_piece(TLS_PIECE))
-            elif self.send_from_arena() < 0:
+            elif (self.send_from_arena() if self.file < 0 else self.send_front_and_file()) < 0:
                 self.transport.set_write_buffer_limits(high=0)
                 self.transport.write(self.next_piece(PIECE))
             self.clean = False
@@ -773,13 +912,15 @@ cdef class FastConnection:
         cdef bytes piece
         cdef char *o
         self.note_first()
-        if self.found.body_size - self.offset < most:
-            most = self.found.body_size - self.offset
+        if self.total - self.offset < most:
+            most = self.total - self.offset
         piece = PyBytes_FromStringAndSize(NULL, rest + most)
         o = PyBytes_AS_STRING(piece)
         memcpy(o, PyBytes_AS_STRING(self.front) + self.front_sent, rest)
         o += rest
         self.front_sent += rest
+        if self.file >= 0:
+            return self.from_file(piece, rest, most)
         while size < most:
             count = lookup_iovecs(self.lane.view, &self.found, self.offset, parts, IOVECS)
             for i in range(count):
@@ -789,6 +930,19 @@ cdef class FastConnection:
                 self.offset += take
         return piece
 
+    cdef bytes from_file(self, bytes piece, size_t rest, size_t most):
+        """`piece`, its first `rest` octets filled, with `most` octets of the file behind them."""
+        cdef ssize_t got
+        cdef size_t size = 0
+        while size < most:
+            got = pread(self.file, PyBytes_AS_STRING(piece) + rest + size, most - size, self.file_at + self.offset)
+            if got <= 0:
+                self.transport.abort()
+                return piece[: rest + size]
+            size += got
+            self.offset += got
+        return piece
+
     cdef inline void note_first(self) noexcept:
         if self.first.tv_sec == 0:
             clock_gettime(CLOCK_REALTIME, &self.first)
@@ -796,7 +950,11 @@ cdef class FastConnection:
     cdef int end_body(self, bint cut) except -1:
         cdef timespec ended
         cdef list pending
-        lookup_unpin(self.lane.view, &self.found)
+        if self.file >= 0:
+            close(self.file)
+            self.file = -1
+        else:
+            lookup_unpin(self.lane.view, &self.found)
         self.busy = False
         self.used = True
         clock_gettime(CLOCK_REALTIME, &ended)

@@ -184,5 +184,6 @@ FLAG_HAS_VARY: Final[int]
 FLAG_MUST_REVALIDATE: Final[int]
 FLAG_NO_CACHE: Final[int]
 FLAG_PARTIAL: Final[int]
+FLAG_BODY_IN_FILE: Final[int]
 OVERHEAD: Final[int]
 """Octets an object costs beyond head, meta, body, tags and chunk slack: entry header and its share of the index."""

@@ -65,13 +65,18 @@ class Lane:
         log_bytes: int = 1 << 20,
         log_full: Callable[[], None] | None = None,
         stamp: Callable[[int], str] | None = None,
+        files: str = "",
     ) -> None:
         """The callables are asked once for what is met for the first time; their answers are kept.
 
         `find_site`: by authority. `secondary_key`: by a vary marker's meta and the request's lines; None where it
         takes judgement. `slots`: number of histogram buckets; offsets of the hits' cells, octets sent and aborted
-        within a site's block (observe/slots.py). `stamp`: the access log's form of a second.
+        within a site's block (observe/slots.py). `stamp`: the access log's form of a second. `files`: the
+        directory of bodies that stay on disk; none are sent from here, where it is empty.
         """
+
+    def take_uses(self) -> dict[bytes, int]:
+        """How often bodies in files were sent since the last call, by the file's name."""
 
     def drain_log(self) -> tuple[bytes, int, int]:
         """(log lines made since the last call, their number, how many had no room)."""

@@ -26,6 +26,7 @@ from edgecache.policy.verdicts import (
     Serve,
     Whole,
 )
+from edgecache.store.filebody import FileEntry
 
 
 class Explainer:
@@ -133,7 +134,7 @@ def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> Expla
         fresh_for_s=stored.fresh_for(now),
         stale_for_s=stored.stale_until - max(now, stored.fresh_until),
         body_bytes=stored.body_size,
-        tier="memory",
+        tier="disk" if isinstance(candidate.entry, FileEntry) else "memory",
         flags=tuple(flag.name.lower() for flag in stored.flags if flag.name) + ("soft_purged",) * stored.soft_purged,
         vary=stored.selecting,
         surrogate_keys=tuple(surrogate.keys(stored.response.headers, site.policy.max_tag_bytes) or ()),

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from edgecache._native.arena import Entry
 from edgecache.edge import record
 from edgecache.edge.secure import HSTS
 from edgecache.edge.sites import Site, any_query
@@ -23,7 +22,7 @@ from edgecache.http.stored import StoredFlag, StoredResponse
 from edgecache.policy import coding, respond, surrogate, vary
 from edgecache.policy.search_variance import SearchVariance, parse_variance, search_variance
 from edgecache.purge.tags import object_tags
-from edgecache.store.memory import MemoryStore, Record
+from edgecache.store.memory import AnyEntry, MemoryStore, Record
 from edgecache.store.tiers import TieredStore
 
 _MARKER = int(StoredFlag.VARY_MARKER)  # plain numbers: the operators of IntFlag are written in Python
@@ -40,7 +39,7 @@ class Candidate:
     """A stored response that matches a request, with the entry that holds its body."""
 
     key: bytes
-    entry: Entry
+    entry: AnyEntry
     stored: StoredResponse
     primary: bytes
     """The key that it was found by, whose vary marker names its other forms."""
@@ -176,7 +175,7 @@ class Shelf:
             return None
         return next(iter(self._candidates(primary, (key, entry))), None)
 
-    def _candidates(self, primary: bytes, *found: tuple[bytes, Entry]) -> list[Candidate]:
+    def _candidates(self, primary: bytes, *found: tuple[bytes, AnyEntry]) -> list[Candidate]:
         candidates = []
         unconfirmed = self.store.silent()
         for key, entry in found:
@@ -391,7 +390,7 @@ def only_secondary_key(meta: bytes, lines: list[tuple[str, str]]) -> bytes | Non
     return vary.secondary_key(found[0]) if not more and len(found) == 1 else None
 
 
-def stored_response(entry: Entry, *, unconfirmed: bool = False) -> StoredResponse:
+def stored_response(entry: AnyEntry, *, unconfirmed: bool = False) -> StoredResponse:
     """Raises `RecordError`."""
     return record.decode(
         entry.head,

@@ -6,6 +6,7 @@ transport has room for it.
 
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from edgecache.edge.exchange import Exchange
 from edgecache.edge.framing import error_answer
@@ -16,11 +17,23 @@ from edgecache.http.message import BodyStream, Response
 from edgecache.policy import rules
 from edgecache.policy.ranges import multipart_end, multipart_type, part_head
 from edgecache.policy.verdicts import Form, Outgoing, Ranges, Whole
+from edgecache.store.filebody import FileEntry
 
 PIECE = 64 * 1024
 
-Read = Callable[[int, int], Awaitable[bytes]]
-"""(offset, size) -> at most that many octets of the stored body; b"" at its end."""
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Octets that lie in an open file, verified."""
+
+    fd: int
+    offset: int
+    size: int
+
+
+Read = Callable[[int, int], Awaitable[bytes | Span]]
+"""(offset, size) -> at most that many octets of the stored body, b"" at its end, or where they lie. A file stays open
+until the next call, or until everything is sent."""
 
 
 async def send_candidate(visit: Visit, candidate: Candidate, form: Form, now: float) -> None:
@@ -31,8 +44,10 @@ async def send_candidate(visit: Visit, candidate: Candidate, form: Form, now: fl
     # Ranges count octets of the whole representation; a partial body begins somewhere inside it.
     base = stored.held.first if stored.held is not None and isinstance(form, Ranges) else 0
 
-    async def read(offset: int, size: int) -> bytes:
-        return entry.read(offset - base, size)
+    async def read(offset: int, size: int) -> bytes | Span:
+        if isinstance(entry, FileEntry):
+            return Span(entry.fd, entry.body.offset + offset - base, size) if entry.open() else b""
+        return entry.read(offset - base, min(size, PIECE))
 
     try:
         await send_stored(visit.exchange, story, out, form, stored.body_size, read)
@@ -73,11 +88,17 @@ async def send_stored(exchange: Exchange, story: Story, out: Outgoing, form: For
 
 async def _copy(exchange: Exchange, story: Story, read: Read, at: int, end: int) -> None:
     while at < end:
-        data = await read(at, min(PIECE, end - at))
-        if not data:
+        data = await read(at, end - at)
+        if isinstance(data, Span):
+            went = await exchange.write_file(data.fd, data.offset, data.size, story.sent)
+            if went < data.size:
+                break
+            at += went
+        elif data:
+            at += len(data)
+            await _write(exchange, story, data)
+        else:
             break
-        at += len(data)
-        await _write(exchange, story, data)
 
 
 async def _write(exchange: Exchange, story: Story, data: bytes) -> None:

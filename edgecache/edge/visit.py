@@ -26,6 +26,10 @@ class Story:
     aborted: bool = False
     """The answer was cut off before its end, by either side."""
 
+    def sent(self, octets: int) -> None:
+        """Octets of the body have left."""
+        self.body_bytes += octets
+
 
 @dataclass(slots=True)
 class Visit:

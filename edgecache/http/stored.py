@@ -38,6 +38,8 @@ class StoredFlag(IntFlag):
     """No body was received: a response to HEAD."""
     UNSIZED = 8192
     """The head has no Content-Length that fits the body: framing is worked out at each hit."""
+    BODY_IN_FILE = 32768
+    """Of an entry in memory, never of a response: in place of the body stands where it lies (`store/filebody.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

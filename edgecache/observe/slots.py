@@ -96,6 +96,7 @@ class NodeSlot(IntEnum):
     """States again, set by the process that sweeps the disk tier."""
     DISK_BYTES_USED = 25
     DISK_ON = 26
+    DISK_SENT = 40
 
 
 class Gauge(IntEnum):

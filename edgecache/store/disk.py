@@ -186,6 +186,10 @@ class DiskStore:
     def on(self) -> bool:
         return self._on
 
+    @property
+    def path(self) -> Path:
+        return self._volume.path
+
     async def flush(self) -> None:
         """Until everything queued is stored or dropped."""
         await self._drained.wait()
@@ -197,13 +201,27 @@ class DiskStore:
         if not self._on:
             return None
         entry = await self._guarded(self._readers, partial(self._volume.get, key))
-        if entry is not None and (len(self._touched) < TOUCHED_MAX or key in self._touched):
-            self._touched[key] = self._clock()
+        if entry is not None:
+            self._touch(key)
         return entry
+
+    def used(self, key: bytes, times: int = 1) -> None:
+        """A body was sent from its file without a look-up here: its record becomes the most recently used."""
+        self._volume.counters.sent += times
+        self._touch(key)
+
+    def _touch(self, key: bytes) -> None:
+        if len(self._touched) < TOUCHED_MAX or key in self._touched:
+            self._touched[key] = self._clock()
 
     async def read(self, entry: DiskEntry, offset: int, size: int) -> bytes:
         """A piece of its body. Raises `BodyCorrupt`, and `DiskFault` where the disk fails."""
         return await self._reading(partial(entry.read, offset, size))
+
+    async def verify(self, entry: DiskEntry) -> None:
+        """Compare all of its body's checksums that have not been. Raises as `read`."""
+        while (at := entry.unknown()) is not None:
+            await self._reading(partial(entry.verify, at, 1))
 
     async def span(self, entry: DiskEntry, offset: int, size: int) -> tuple[int, int, int] | None:
         """(fd, offset, size) of verified octets for sendfile; None where the body is in the row."""

@@ -107,6 +107,13 @@ class DiskEntry:
             return None
         return self.fd, offset, min(end - offset, size)
 
+    def unknown(self) -> int | None:
+        """Where the first chunk begins that has not been verified; None where there is none."""
+        for at in range(0, self.body_size if self.in_file else 0, CHUNK):
+            if (self.filename, at // CHUNK) not in self._seen:
+                return at
+        return None
+
     def verify(self, offset: int, size: int) -> None:
         """Compare the checksums of the chunks that hold these octets, once a process. Raises `BodyCorrupt`."""
         for chunk in range(offset // CHUNK, (offset + size - 1) // CHUNK + 1):

@@ -8,7 +8,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecache._native.arena import Arena, Entry, hash_key
+from edgecache._native.arena import FLAG_BODY_IN_FILE, Arena, Entry, hash_key
+from edgecache.store.filebody import FileBody, FileEntry
+
+AnyEntry = Entry | FileEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class MemoryStore:
     def __init__(self, arena: Arena, secret: bytes | None = None) -> None:
         self.arena = arena
         self.secret = secret if secret is not None else secrets.token_bytes(16)
+        self.directory = ""
+        """Where bodies that stay on disk lie; none do, where it is empty."""
 
     def key(self, text: str) -> bytes:
         """The 128-bit key of a cache key's text."""
@@ -42,16 +47,31 @@ class MemoryStore:
         """The key of one variant under a primary key (RFC 9111 §4.1)."""
         return hash_key(self.secret, primary + secondary)
 
-    def get(self, key: bytes) -> Entry | None:
-        """The entry, if no purge covers it; becomes the most recently used."""
-        return self.arena.get(key)
+    def get(self, key: bytes) -> AnyEntry | None:
+        """The entry, if no purge covers it; becomes the most recently used. A body in a file has been opened."""
+        entry = self.arena.get(key)
+        if entry is None or not entry.flags & FLAG_BODY_IN_FILE:
+            return entry
+        found = FileEntry(entry, self.directory)
+        if not found.open():
+            self.arena.remove(key, entry.generation)  # no longer on disk: as if it had never been here
+            return None
+        return found
 
-    def peek(self, key: bytes) -> Entry | None:
-        """The same, with no side effect."""
-        return self.arena.peek(key)
+    def peek(self, key: bytes) -> AnyEntry | None:
+        """The same, with no side effect: a body in a file is not opened."""
+        entry = self.arena.peek(key)
+        return FileEntry(entry, self.directory) if entry is not None and entry.flags & FLAG_BODY_IN_FILE else entry
 
     def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
         """Store. False, with nothing changed, where it is too large or purged meanwhile."""
+        return self._put(key, record, body, record.flags & ~FLAG_BODY_IN_FILE)
+
+    def put_file(self, key: bytes, record: Record, body: FileBody) -> bool:
+        """Store, the body where it is."""
+        return self._put(key, record, [body.pack()], record.flags | FLAG_BODY_IN_FILE)
+
+    def _put(self, key: bytes, record: Record, body: Sequence[bytes], flags: int) -> bool:
         return self.arena.put(
             key,
             record.head,
@@ -60,7 +80,7 @@ class MemoryStore:
             born_at=record.born_at,
             fresh_until=record.fresh_until,
             stale_until=record.stale_until,
-            flags=record.flags,
+            flags=flags,
             status=record.status,
             fill_seq=record.fill_seq,
             tags=record.tags,
@@ -68,6 +88,8 @@ class MemoryStore:
 
     def freshen(self, key: bytes, generation: int, record: Record) -> bool:
         """New head and numbers for the same body. False where the entry has changed or gone."""
+        before = self.arena.peek(key)
+        where = before.flags & FLAG_BODY_IN_FILE if before is not None else 0
         return self.arena.freshen(
             key,
             generation,
@@ -76,7 +98,7 @@ class MemoryStore:
             born_at=record.born_at,
             fresh_until=record.fresh_until,
             stale_until=record.stale_until,
-            flags=record.flags,
+            flags=record.flags & ~FLAG_BODY_IN_FILE | where,
             status=record.status,
             fill_seq=record.fill_seq,
             tags=record.tags,

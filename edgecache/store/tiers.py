@@ -8,20 +8,24 @@ what somebody has asked for some time after it was stored, whichever process ans
 entries stored lately are looked at a few times (`LOOK_AFTER_S`).
 
 The disk never holds an older version than memory: what replaces something is written, or what it replaces removed.
+
+A body that has a file of its own stays there. What comes into memory is a reference (`store/filebody.py`), once every
+checksum of the file has been compared; the page cache keeps what is asked for often, and nothing is kept twice.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
-from edgecache._native.arena import FLAG_HIT_FOR_PASS, Entry
+from edgecache._native.arena import FLAG_HIT_FOR_PASS, FLAG_PARTIAL
 from edgecache.http.clock import wall_clock
 from edgecache.http.tasks import spawn
 from edgecache.store.disk import DiskStore, disk_key, disk_variant_key
 from edgecache.store.diskentry import BodyCorrupt, DiskEntry
-from edgecache.store.diskfiles import DiskFault
-from edgecache.store.memory import MemoryStore, Record
+from edgecache.store.diskfiles import DiskFault, key_of
+from edgecache.store.filebody import FileBody, FileEntry
+from edgecache.store.memory import AnyEntry, MemoryStore, Record
 
 KEYS_MAX = 65_536
 """Keys whose disk key is known: those computed last. For others the disk is left alone. About 12 MiB when full."""
@@ -37,7 +41,10 @@ class TieredStore(MemoryStore):
 
     def __init__(self, memory: MemoryStore, disk: DiskStore, *, always: bool, large: int) -> None:
         super().__init__(memory.arena, memory.secret)
+        self.directory = str(disk.path)
         self.disk = disk
+        self.uses: Callable[[], dict[bytes, int]] = dict
+        """How often bodies in files were sent by the fast lane since the last call, by the file's name."""
         self._always = always
         self._large = large
         self._keys: dict[bytes, bytes] = {}
@@ -56,6 +63,17 @@ class TieredStore(MemoryStore):
             self._looking.cancel()
             await asyncio.wait([self._looking])
         await self.disk.close()
+
+    def get(self, key: bytes) -> AnyEntry | None:
+        entry = super().get(key)
+        if isinstance(entry, FileEntry):
+            self._used_file(entry.body.name)
+        return entry
+
+    def _used_file(self, name: str, times: int = 1) -> None:
+        below = key_of(name)
+        if below is not None:
+            self.disk.used(below, times)
 
     # --- keys ---
 
@@ -110,8 +128,13 @@ class TieredStore(MemoryStore):
                 self._absent.add(key)
             return False
         self._absent.discard(key)
+        stays = entry.filename is not None and not entry.record.flags & FLAG_PARTIAL
+        chunks: list[bytes] = []
         try:
-            chunks = await self._body(entry)
+            if stays:
+                await self.disk.verify(entry)
+            else:
+                chunks = await self._body(entry)
         except (BodyCorrupt, DiskFault):
             self.disk.remove(below, entry.generation)
             return False
@@ -120,9 +143,12 @@ class TieredStore(MemoryStore):
         # No await from here on. Whatever came into memory meanwhile is newer.
         if super().peek(key) is not None:
             return True
+        if stays and entry.filename is not None:
+            return self.put_file(key, entry.record, FileBody(entry.body_size, 0, entry.generation, entry.filename))
         return super().put(key, entry.record, chunks)
 
     async def _body(self, entry: DiskEntry) -> list[bytes]:
+        """All of it: what is in a row, or a part that another part may be joined to."""
         if not entry.in_file:
             return [entry.read(0, entry.body_size)]
         chunks: list[bytes] = []
@@ -153,7 +179,11 @@ class TieredStore(MemoryStore):
     def freshen(self, key: bytes, generation: int, record: Record) -> bool:
         if not super().freshen(key, generation, record):
             return False
-        self._consider(key)
+        entry, below = super().peek(key), self._keys.get(key)
+        if not isinstance(entry, FileEntry):
+            self._consider(key)
+        elif below is not None and not self.disk.freshen(below, entry.body.generation, record):
+            self.disk.remove(below, entry.body.generation)
         return True
 
     def remove(self, key: bytes, generation: int = 0) -> bool:
@@ -187,6 +217,8 @@ class TieredStore(MemoryStore):
         if entry is None or below is None:
             return True
         try:
+            if isinstance(entry, FileEntry):
+                return True  # it lies there
             if not (self._always or entry.used):
                 return False
             self._write(key, below, _record(entry), [entry.read(0, entry.body_size)])
@@ -204,6 +236,8 @@ class TieredStore(MemoryStore):
         while True:
             await asyncio.sleep(LOOK_AFTER_S[0] / 4)
             self.look(wall_clock())
+            for name, times in self.uses().items():
+                self._used_file(name.decode("ascii"), times)
 
     def look(self, now: float) -> None:
         """Look at the entries that it is time for, a bounded number of them."""
@@ -216,7 +250,7 @@ class TieredStore(MemoryStore):
                     self._later(times + 1, key)
 
 
-def _record(entry: Entry) -> Record:
+def _record(entry: AnyEntry) -> Record:
     return Record(
         head=entry.head,
         meta=entry.meta,

@@ -51,6 +51,9 @@ class DiskCounters:
     """Since this process opened the directory."""
 
     hits: int = 0
+    """Look-ups that found a record."""
+    sent: int = 0
+    """Bodies sent from their files, by references in memory."""
     misses: int = 0
     stored: int = 0
     dropped: int = 0

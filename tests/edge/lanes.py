@@ -7,16 +7,22 @@ import asyncio
 import re
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecache._native.arena import FLAG_PARTIAL
 from edgecache._native.fastlane import Lane
 from edgecache.app import Edge, Shared
 from edgecache.config.model import Config
 from edgecache.edge.listener import Listener
 from edgecache.http.dates import parse_date
 from edgecache.observe.slots import BUCKETS, CELL, CLASSES, MAX_OUTCOMES, ORIGIN, SITE_SLOTS, SITES_AT
+from edgecache.store.diskrecord import INLINE_MAX
+from edgecache.store.filebody import FileBody
+from edgecache.store.memory import Record
+from edgecache.store.tiers import TieredStore
+from edgecache.store.volume import Put
 
 PATIENCE_S = 2.0
 KIB = 1024
@@ -38,6 +44,8 @@ class Bench:
     asked: int = 0
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
     tls_listener: Listener | None = None
+    more: list[Listener] = field(default_factory=list)
+    """Listeners beside those of the edge, which the test ends itself."""
 
     @property
     def arena(self) -> object:
@@ -132,6 +140,29 @@ class Told:
 _NOW = re.compile(rb"(?<=\r\nAge: )(?P<age>\d+)|(?<=; ttl=)(?P<ttl>-?\d+)|(?<=\r\nDate: )(?P<date>[^\r]*)")
 _TIMES = re.compile(r'"time":"[^"]*"|"(?:duration|ttfb|origin)":[0-9.]+|\[[^\]]*\]|(?<=; ttl=)-?\d+')
 _BOUNDARY = re.compile(rb"[0-9a-f]{24}")
+
+
+def keep_bodies_on_disk(bench: Bench) -> None:
+    """From now on what is stored with a body too large for a row lies on disk, and memory has a reference to it, as
+    after a restart; at once, so that both ways find the same."""
+    store = bench.edge.pipeline.shelf.store
+    assert isinstance(store, TieredStore)
+    volume, in_memory = store.disk._volume, store.put
+
+    def put(key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        size = sum(map(len, body))
+        below = store._keys.get(key)
+        too_large = size + len(record.head) + len(record.meta) + 8 * len(record.tags) > MAX_OBJECT
+        if too_large or size <= INLINE_MAX or record.flags & FLAG_PARTIAL or below is None:
+            return in_memory(key, record, body)
+        volume.put([Put(below, record, body, size)], 0.0)
+        found = volume.get(below)
+        assert found is not None
+        assert found.filename is not None
+        found.close()
+        return store.put_file(key, record, FileBody(size, 0, found.generation, found.filename))
+
+    store.put = put  # type: ignore[method-assign]
 
 
 def assert_same(ordinary: Told, fast: Told) -> None:
@@ -230,6 +261,8 @@ async def stop(bench: Bench) -> None:
     if bench.tls_listener is not None:
         await bench.tls_listener.drain(1.0)
     await bench.edge.close(1.0)
+    if bench.edge._shared.disk is not None:
+        bench.edge._shared.disk.close()
     bench.server.close()  # type: ignore[attr-defined]
     for writer in list(bench.writers):
         writer.transport.abort()

@@ -12,7 +12,7 @@ import uvloop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.edge.lanes import KIB, Bench, Origin, Told, assert_same, start, stop
+from tests.edge.lanes import KIB, Bench, Origin, Told, assert_same, keep_bodies_on_disk, start, stop
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 LATER = "Sun, 06 Nov 1994 08:49:38 GMT"
@@ -35,10 +35,12 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     kinds: dict[str, dict[str, object]] = {
         "plain": {},
         "trusting": {"forwarding": {"trusted_proxies": ["127.0.0.0/8"]}, "log": {"format": "combined"}},
+        "disk": {"disk": {"path": str(folder / "tier"), "size": "256MiB"}},
         "strict": {"limits": {"request_line": 1024, "field_line": 1024, "head": 2048, "fields": 8}},
     }
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         edges = {kind: runner.run(start(Path(folder, kind), **given)) for kind, given in kinds.items()}
+        keep_bodies_on_disk(edges["disk"])
         yield Bed(runner, edges)
         for bench in edges.values():
             runner.run(stop(bench))
@@ -319,7 +321,9 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 
 @RELAXED
 @given(
-    STORED, st.lists(ANYTHING | SLIGHTLY_ODD, min_size=1, max_size=3), st.sampled_from(["plain", "trusting", "strict"])
+    STORED,
+    st.lists(ANYTHING | SLIGHTLY_ODD, min_size=1, max_size=3),
+    st.sampled_from(["plain", "trusting", "strict", "disk"]),
 )
 def test_any_request(bed: Bed, stored: Stored, asked: list[Asked], kind: str) -> None:
     bench = bed.edges[kind]
@@ -328,10 +332,10 @@ def test_any_request(bed: Bed, stored: Stored, asked: list[Asked], kind: str) ->
 
 
 @RELAXED
-@given(STORED, CANONICAL)
-def test_canonical_requests_are_the_lanes(bed: Bed, stored: Stored, asked: Asked) -> None:
+@given(STORED, CANONICAL, st.sampled_from(["plain", "disk"]))
+def test_canonical_requests_are_the_lanes(bed: Bed, stored: Stored, asked: Asked, kind: str) -> None:
     """Where the ordinary path says that it is a fresh hit with a body of known length, the lane answers."""
-    bench = bed.edges["plain"]
+    bench = bed.edges[kind]
     told, served = bed.run(_compare(bench, stored, lambda path: asked.data(path, "")))
     head = told.answer.partition(b"\r\n\r\n")[0]
     fresh = b"; hit; ttl=" in head.rpartition(b"Cache-Status: ")[2] and b"detail" not in head
