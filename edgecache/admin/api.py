@@ -49,7 +49,10 @@ _CODES = {
     404: "not-found",
     405: "method-not-allowed",
     413: "too-large",
+    409: "conflict",
     415: "unsupported-media-type",
+    429: "too-many-requests",
+    503: "unavailable",
 }
 
 
@@ -102,7 +105,7 @@ def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Applic
     api = _Api(node, access)
     foreign = [] if desk is None else [speaks(desk, by_token(access.token, partial(node.purge, wait=True)))]
     app = web.Application(
-        middlewares=[_errors, *foreign, api.guard],
+        middlewares=[errors, *foreign, api.guard],
         client_max_size=MAX_BODY_BYTES,
     )
     app.router.add_get("/healthz", api.healthz)
@@ -119,7 +122,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error, whoever raised it, becomes JSON with the right status; a bug says nothing of itself."""
     headers: dict[str, str] = {}
     try:
@@ -203,7 +206,7 @@ class _Api:
     async def purge(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
             raise ApiError(415, "the body must be application/json")
-        body = _purge_body(await request.read())
+        body = purge_body(await request.read())
         if body.targets > self._access.max_targets:
             raise ApiError(413, f"more than {self._access.max_targets} targets in one purge")
         if not body.targets:
@@ -223,7 +226,8 @@ def _field_line(text: str, index: int) -> tuple[str, str]:
     return name, value.strip(" \t")
 
 
-def _purge_body(data: bytes) -> PurgeBody:
+def purge_body(data: bytes) -> PurgeBody:
+    """Raises `ApiError`."""
     try:
         value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -44,6 +44,9 @@ class PurgeBody(BaseModel):
     site: Target | None = Field(default=None, description="The site whose keys or whose everything are meant.")
     soft: bool = Field(default=False, description="Make stale what is purged, instead of removing it.")
     wait: bool = Field(default=True, description="Answer when every edge has applied it.")
+    timeout_s: float | None = Field(
+        default=None, gt=0, le=300, description="How long to wait for edges. Default: as configured."
+    )
 
     @property
     def targets(self) -> int:

@@ -106,7 +106,7 @@ class Reader:
     def exposition(self) -> bytes:
         """Prometheus text format 0.0.4."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Families(self))
+        registry.register(_Families(self.families))
         return generate_latest(registry)
 
     def summary(self) -> dict[str, Any]:
@@ -182,17 +182,27 @@ class Reader:
         for slot, (name, text) in _NODE_HELP.items():
             yield CounterMetricFamily(f"edgecache_{name}", text, value=self._counters.read(slot))
         for source in self._figures:
-            for figure in source():
-                family = CounterMetricFamily if figure.counter else GaugeMetricFamily
-                yield family(f"edgecache_{figure.name}", figure.help, value=figure.value)
+            yield from map(_family, source())
 
 
 class _Families(Collector):
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        return self._reader.families()
+        return self._families()
+
+
+def expose(figures: Iterable[Figure]) -> bytes:
+    """Figures alone, of a process that answers no clients: Prometheus text format 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(lambda: map(_family, figures)))
+    return generate_latest(registry)
+
+
+def _family(figure: Figure) -> Metric:
+    family = CounterMetricFamily if figure.counter else GaugeMetricFamily
+    return family(f"edgecache_{figure.name}", figure.help, value=figure.value)
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:

@@ -114,12 +114,19 @@ class KeyReused(BusError):
     """The idempotency key was used for another order."""
 
 
+class TooLarge(BusError):
+    """The order's text is longer than a log takes."""
+
+
 class Truncated(BusError):
     """Entries that were asked for have been compacted away."""
 
 
 class PurgeBus(Protocol):
     """The coordinator's side: the durable log, and what other coordinators on it say of their edges."""
+
+    shared: bool
+    """May other coordinators use it? Then each tells the others of its edges."""
 
     async def start(self) -> None:
         """Raises `BusError`."""

@@ -38,6 +38,7 @@ from edgecache.purge.bus import (
     LogPosition,
     LogState,
     Record,
+    TooLarge,
     Truncated,
 )
 from edgecache.purge.frames import MAX_ORDER_BYTES, order_text
@@ -93,6 +94,8 @@ class _Waiting:
 
 class SqliteLog:
     """Belongs to one event loop."""
+
+    shared = False
 
     def __init__(self, folder: Path, retention: Retention = Retention()) -> None:
         self._folder = folder
@@ -203,7 +206,7 @@ class SqliteLog:
     async def append(self, order: PurgeOrder, *, now: float, caller: Caller, key: str | None = None) -> Appended:
         text = order_text(order)
         if len(text.encode()) > MAX_ORDER_BYTES:
-            raise BusError(
+            raise TooLarge(
                 f"an order of more than {MAX_ORDER_BYTES} octets cannot be logged", remedy="purge in several calls"
             )
         if self._task is None or self._closed:

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from edgecache.purge import frames
-from edgecache.purge.bus import BusError, Caller, KeyReused, LogPosition, PurgeBus, Record, Truncated
+from edgecache.purge.bus import BusError, Caller, KeyReused, LogPosition, PurgeBus, Record, TooLarge, Truncated
 from edgecache.purge.message import PurgeKind, PurgeOrder
 
 CALLER = Caller("deploy", "192.0.2.1")
@@ -198,7 +198,7 @@ class BusContract:
     async def test_an_order_too_large_is_refused(self, store: BusStore) -> None:
         large = PurgeOrder(urls=tuple(f"http://a/{'x' * 7000}{i}" for i in range(150)))
         async with store.open() as bus:
-            with pytest.raises(BusError, match="octets"):
+            with pytest.raises(TooLarge, match="octets"):
                 await bus.append(large, now=NOW, caller=CALLER)
             assert bus.state().head == 0
 
