@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecache.admin.api import ApiError, _purge_body, host_allowed, make_app
+from edgecache.admin.api import ApiError, host_allowed, make_app, purge_body
 from edgecache.admin.node import Node
 from edgecache.admin.openapi import document
 from edgecache.admin.server import AdminServer
@@ -310,7 +310,7 @@ async def test_the_document_names_every_route(client: aiohttp.ClientSession) -> 
     named = {(path, method.upper()) for path, methods in served["paths"].items() for method in methods}
     assert {route for route in routes if route[1] != "HEAD"} == named
     assert set(served["components"]["schemas"]["PurgeBody"]["properties"]) == {
-        *("urls", "keys", "hosts", "prefixes", "all", "site", "soft", "wait")
+        *("urls", "keys", "hosts", "prefixes", "all", "site", "soft", "wait", "timeout_s")
     }
 
 
@@ -336,7 +336,7 @@ def _jsons() -> st.SearchStrategy[Any]:
 def test_any_json_is_an_order_or_an_error(value: Any) -> None:
     data = json.dumps(value).encode()
     try:
-        body = _purge_body(data)
+        body = purge_body(data)
     except ApiError as error:
         assert error.status == 400  # noqa: PT017 - both ways are right
     else:
