@@ -5,6 +5,7 @@
 #   make test                      the whole test suite         (ARGS="tests/http -x" for part of it)
 #   make lint                      ruff and mypy
 #   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
+#   make bench-dns                 the DNS benchmark beside gdnsd, Knot and PowerDNS (ARGS="--help")
 #   make conformance               the public HTTP cache tests, against a fresh edge (ARGS="--only ID")
 #   make docs                      rewrite the pages made from the code
 #   make clean                     remove everything that was made
@@ -18,7 +19,7 @@ ARGS   ?=
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
-.PHONY: run test lint bench conformance docs clean prerequisites
+.PHONY: run test lint bench bench-dns conformance docs clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.built
@@ -53,6 +54,9 @@ bench: $(VENV)/.dev
 	@echo "Building what an installation gets"
 	@$(BIN)/python setup.py -q build --build-lib build/installed
 	EDGECACHE_TREE=$(CURDIR)/build/installed $(BIN)/python -m loadtests.bench $(ARGS)
+
+bench-dns: $(VENV)/.dev
+	$(BIN)/python -m loadtests.bench.dns $(ARGS)
 
 conformance: $(VENV)/.dev
 	$(BIN)/python -m tests.conformance.suite $(ARGS)

@@ -12,4 +12,11 @@ Run it with ``python -m loadtests.bench`` (or ``make bench``); docs/benchmark.md
     verify.py      the proof, before each row, that a hit is a hit and the body right
     measure.py     one turn, and the order of turns
     report.py      medians, ratios, tables, JSON
+
+``python -m loadtests.bench.dns`` (or ``make bench-dns``) does the same for GeoDNS, beside gdnsd, Knot and PowerDNS:
+
+    dns.py         arguments, one turn, the order of turns
+    dnspeers.py    the servers and how they are configured
+    dnsdata.py     the database of networks and the queries, made from one seed
+    dnsreport.py   what dnsperf prints, medians, promises, tables
 """
