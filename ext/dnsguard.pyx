@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
+from edgecache._native.dnsranges cimport Ranges
 from edgecache._native.hashing cimport siphash
 
 import os
@@ -77,31 +78,45 @@ cdef class Cookies:
 
 @cython.final
 cdef class Limiter:
-    def __cinit__(self, double per_second, *, double burst=0.0, uint32_t slip=2, size_t lines=1 << 16):
-        if not 0 <= per_second <= 1e9 or burst < 0:
-            raise ValueError("a rate is at least 0 and at most 10**9")
+    def __cinit__(
+        self, double per_second, errors=None, *, double window_s=1.0, uint32_t slip=2, size_t lines=1 << 16,
+        Ranges exempt_4=None, Ranges exempt_6=None,
+    ):
+        cdef double rate
+        cdef int i
         if lines & (lines - 1) or not 2 <= lines <= 1 << 24:
             raise ValueError("lines are a power of two from 2 on")
+        if not 0 < window_s <= 3600:
+            raise ValueError("a window is longer than 0, and at most an hour")
+        for i in range(2):
+            rate = per_second if i == 0 or errors is None else errors
+            if not 0 <= rate <= 1e9:
+                raise ValueError("a rate is at least 0 and at most 10**9")
+            self.step_ns[i] = max(<uint64_t> (1e9 / rate), <uint64_t> 1) if rate else 0
         self.slip = slip
-        if per_second:
-            self.step_ns = max(<uint64_t> (1e9 / per_second), <uint64_t> 1)
-            self.burst_ns = <uint64_t> ((burst if burst else per_second) * self.step_ns)
-            self.mask = lines - 1
-            self.key = int.from_bytes(os.urandom(8), "little") | 1
-            self.lines = <Line *> calloc(lines, sizeof(Line))
-            if self.lines == NULL:
-                raise MemoryError
+        self.window_ns = <uint64_t> (window_s * 1e9)
+        self.exempt_4 = exempt_4
+        self.exempt_6 = exempt_6
+        self.mask = lines - 1
+        self.key = int.from_bytes(os.urandom(8), "little") | 1
+        self.lines = <Line *> calloc(lines, sizeof(Line))
+        if self.lines == NULL:
+            raise MemoryError
 
     def __dealloc__(self):
         free(self.lines)
 
-    cdef int judge(self, const uint8_t *address, int version, uint32_t subject, uint64_t now_ns) noexcept nogil:
-        """A line's next answer falls due one step after the last; who is ahead by more than a burst has had enough."""
-        cdef uint64_t who = 0, hash
+    cdef int judge(
+        self, const uint8_t *address, int version, uint32_t subject, bint error, uint64_t now_ns
+    ) noexcept:
+        """A line's next answer falls due one step after the last; who is ahead by more than a window has had enough."""
+        cdef uint64_t who = 0, hash, step = self.step_ns[error]
         cdef uint32_t mark
         cdef Line *line
         cdef Line *other
-        if self.step_ns == 0:
+        cdef Ranges exempt
+        cdef int prefix
+        if step == 0:
             return C_PASS
         memcpy(&who, address, 3 if version == 4 else 7)
         who |= <uint64_t> version << 56
@@ -119,14 +134,19 @@ cdef class Limiter:
                 line.mark, line.refused, line.due_ns = mark, 0, 0
         if line.due_ns < now_ns:
             line.due_ns = now_ns
-        if line.due_ns + self.step_ns - now_ns > self.burst_ns + self.step_ns // 2:
-            line.refused += 1
-            return C_SLIP if self.slip and line.refused % self.slip == 0 else C_DROP
-        line.due_ns += self.step_ns
-        line.refused = 0
-        return C_PASS
+        if line.due_ns + step - now_ns <= max(self.window_ns, step) + step // 2:
+            line.due_ns += step
+            line.refused = 0
+            return C_PASS
+        exempt = self.exempt_4 if version == 4 else self.exempt_6
+        if exempt is not None and exempt.look_up(address, &prefix) == 1:
+            return C_PASS
+        line.refused += 1
+        return C_SLIP if self.slip and line.refused % self.slip == 0 else C_DROP
 
-    def ask(self, bytes address not None, uint32_t subject, uint64_t now_ns):
+    def ask(self, bytes address not None, uint32_t subject, uint64_t now_ns, bint error=False):
         if len(address) not in (4, 16):
             raise ValueError("an address has 4 or 16 octets")
-        return self.judge(<const uint8_t *> <const char *> address, 4 if len(address) == 4 else 6, subject, now_ns)
+        return self.judge(
+            <const uint8_t *> <const char *> address, 4 if len(address) == 4 else 6, subject, error, now_ns
+        )

@@ -259,6 +259,7 @@ cdef class Table:
         cdef int prefix
         found.scope = NO_SCOPE
         found.place = -1
+        found.error = False
         node = self._find_node(q.name, q.name_n, q.hashes[0])
         if node == NULL:
             # RFC 4592 3.3.1: the closest encloser, then its wildcard.
@@ -268,11 +269,13 @@ cdef class Table:
                 if node != NULL:
                     break
             if node == NULL:
+                found.error = True
                 found.subject = 0xFFFFFFFF
                 return self._given(self.outside, found)
             if node.slow:
                 return 0
             if node.wild < 0:
+                found.error = True
                 found.subject = 0x80000000 | node.zone
                 return self._given(self.absent[node.zone], found)
             node = &self.nodes[node.wild]

@@ -104,10 +104,9 @@ cdef enum:
     ROUNDS = 16                      # batches before the loop has its turn
     SLOW_PACKETS = 128               # or so many packets for Python
     IN_ROOM = 1728                   # an odd number of cache lines: heads of packets lie in different sets
-    OUT_ROOM = 1856
-    MOST = 1280                      # of an answer; OUT_ROOM has 512 octets more, as `put_together` wants
+    OUT_ROOM = 4672
+    MOST = 4096                      # of an answer; OUT_ROOM has 512 octets more, as `put_together` wants
     CONTROL = 64
-    C_AMPLIFICATION = 3
     TC = 0x0200
     SUBJECT_ODD = 0xFFFFFFFE
 
@@ -126,7 +125,6 @@ cdef enum:
     UNSENT = 11
     COUNTERS_N = 12
 
-AMPLIFICATION = C_AMPLIFICATION
 COUNTERS = (
     "received", "answered", "slow", "silent", "cut", "limited", "slipped", "cookies", "bad_cookies", "subnets",
     "errors", "unsent",
@@ -147,6 +145,7 @@ cdef struct Slot:
 cdef class Responder:
     cdef int fd
     cdef size_t most
+    cdef double amplification
     cdef bint from_any
     cdef Slot *slots
     cdef mmsghdr *received
@@ -164,11 +163,13 @@ cdef class Responder:
 
     def __cinit__(
         self, int fileno, slow not None, failed not None, *, Cookies cookies=None, Limiter limiter=None,
-        bint from_any=False, size_t most=1232,
+        bint from_any=False, size_t most=1232, double amplification=3.0,
     ):
         cdef size_t i
         if not 512 <= most <= MOST:
             raise ValueError(f"answers have 512 to {MOST} octets")
+        if not 1 <= amplification <= 100:
+            raise ValueError("an answer may be 1 to 100 times as long as its query")
         if from_any and du_ask_for_addresses(fileno):
             raise OSError(errno, "the socket does not tell which address was asked")
         self.fd = fileno
@@ -178,6 +179,7 @@ cdef class Responder:
         self.limiter = limiter
         self.from_any = from_any
         self.most = most
+        self.amplification = amplification
         self.held = []
         self.slots = <Slot *> calloc(BATCH, sizeof(Slot))
         self.received = <mmsghdr *> calloc(BATCH, sizeof(mmsghdr))
@@ -287,10 +289,11 @@ cdef class Responder:
         cdef const uint8_t *reply_cookie = NULL
         cdef bint plain, proven = False, known = False
         cdef uint32_t subject = SUBJECT_ODD
+        cdef bint error
         cdef int verdict
         cdef size_t most, length
         plain = dp_read(slot.packet, n, q)
-        most = C_AMPLIFICATION * n
+        most = <size_t> (self.amplification * n)
         if plain:
             self.counted[SUBNET] += q.subnet
             if q.cookie_n and self.cookies is not None:
@@ -302,8 +305,9 @@ cdef class Responder:
                     self.counted[BAD_COOKIE] += 1
             known = self.table is not None and self.table.find(q, peer, version, &found)
             subject = found.subject if known else <uint32_t> q.hashes[0] | 0x40000000
+        error = found.error if known else not plain
         if not proven and self.limiter is not None:
-            verdict = self.limiter.judge(peer, version, subject, self.now_ns)
+            verdict = self.limiter.judge(peer, version, subject, error, self.now_ns)
             if verdict:
                 if verdict == 2 and plain:
                     self.counted[SLIPPED] += 1

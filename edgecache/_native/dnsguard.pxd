@@ -1,7 +1,8 @@
-# Who a query is really from, and how many answers it is given. No Python on the way.
+# Who a query is really from, and how many answers it is given.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from edgecache._native.dnsranges cimport Ranges
 
 
 cdef struct Line:
@@ -15,10 +16,14 @@ cdef class Limiter:
     cdef Line *lines
     cdef size_t mask
     cdef uint64_t key                # drawn per boot: nobody can choose lines
-    cdef uint64_t step_ns            # 0: no limit
-    cdef uint64_t burst_ns
+    cdef uint64_t step_ns[2]         # between answers, and between errors; 0: no limit
+    cdef uint64_t window_ns
     cdef readonly uint32_t slip
-    cdef int judge(self, const uint8_t *address, int version, uint32_t subject, uint64_t now_ns) noexcept nogil
+    cdef Ranges exempt_4             # list 1: not limited
+    cdef Ranges exempt_6
+    cdef int judge(
+        self, const uint8_t *address, int version, uint32_t subject, bint error, uint64_t now_ns
+    ) noexcept
 
 
 @cython.final

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import final
 
+from edgecache._native.dnsranges import Ranges
+
 PASS: int
 DROP: int
 SLIP: int
@@ -26,9 +28,21 @@ class Limiter:
 
     slip: int
 
-    def __init__(self, per_second: float, *, burst: float = 0.0, slip: int = 2, lines: int = 1 << 16) -> None:
-        """`per_second` 0 limits nothing. `burst`: answers allowed at once, one second's by default. Of those above the
-        limit every `slip`th is sent cut, so that a real client comes by TCP; 0 sends none."""
+    def __init__(
+        self,
+        per_second: float,
+        errors: float | None = None,
+        *,
+        window_s: float = 1.0,
+        slip: int = 2,
+        lines: int = 1 << 16,
+        exempt_4: Ranges | None = None,
+        exempt_6: Ranges | None = None,
+    ) -> None:
+        """So many answers a second, and so many errors (names that do not exist among them; as many as answers by
+        default); 0 limits nothing. `window_s`: what may come at once is what falls due in this time. Of those above
+        the limit every `slip`th is sent cut, so that a real client comes by TCP; 0 sends none. Who is led to list 1 by
+        `exempt_4` or `exempt_6` is not limited."""
 
-    def ask(self, address: bytes, subject: int, now_ns: int) -> int:
+    def ask(self, address: bytes, subject: int, now_ns: int, error: bool = False) -> int:
         """PASS, DROP or SLIP for one more answer about `subject` to an address of 4 or 16 octets."""

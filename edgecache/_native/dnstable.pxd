@@ -74,6 +74,7 @@ cdef struct Remembered:
 cdef struct Found:
     Reply *answer
     int scope                        # -1: does not depend on the client
+    bint error                       # a name that does not exist, or is not ours
     uint32_t subject                 # what is asked for, as response-rate limiting sees it
     int32_t place                    # of the client: a counter; -1: not looked up
 

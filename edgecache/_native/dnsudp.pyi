@@ -1,7 +1,7 @@
 """The UDP side of the DNS server: packets are read and answered by the batch, the plain ones without Python.
 
 What the table cannot answer goes to `slow` as it came. Whoever answers, an address that has not proven itself by a
-server cookie (RFC 7873) is sent no more than three times what it sent, and responses, packets too short for a header
+server cookie (RFC 7873) is sent no more than so many times what it sent, and responses, packets too short for a header
 and such as are longer than any query get silence.
 """
 
@@ -11,7 +11,6 @@ from typing import Final, TypeAlias, final
 from edgecache._native.dnsguard import Cookies, Limiter
 from edgecache._native.dnstable import Table
 
-AMPLIFICATION: Final = 3
 COUNTERS: Final[tuple[str, ...]]
 """What `Responder.counts` counts: "received" packets; "answered" by the table; "slow": by `slow`; "silent": not to be
 answered; "cut": sent with TC for their size; "limited" and "slipped" by response rate; "cookies" that proved an address
@@ -35,10 +34,11 @@ class Responder:
         limiter: Limiter | None = None,
         from_any: bool = False,
         most: int = 1232,
+        amplification: float = 3.0,
     ) -> None:
         """`failed` is told of exceptions of `slow` and of a table's `ready`; such packets are not answered. `from_any`:
         the socket is bound to no certain address, and answers must leave from the one that was asked. `most`: octets
-        of an answer, whatever a client offers."""
+        of an answer, whatever a client offers, 512 to 4096."""
 
     def use(self, table: Table | None, cookies: Cookies | None = None) -> None:
         """From the next batch on. Without a table all is for `slow`."""

@@ -52,6 +52,7 @@ listen: ["127.0.0.1:{port}"]
 admin: {{address: "127.0.0.1:{admin_port}"}}
 workers: {workers}
 check: {{type: none}}
+rate_limit: {{responses: 0, errors: 0}}
 location: {{files: ["{database}"]}}
 pops:
 {pops}
@@ -72,7 +73,7 @@ class Edgecache:
 
     name = "edgecache"
     kind = Kind.CACHE
-    settings = "defaults, no health checks; all processes counted"
+    settings = "defaults, but no health checks and no rate limit, as the others; all processes counted"
     by_distance = True
 
     def missing(self) -> str | None:

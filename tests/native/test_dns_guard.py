@@ -1,10 +1,13 @@
 """Cookies against RFC 9018's examples, and the rate limit against a plain account of time."""
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecache._native.dnsguard import DROP, PASS, SLIP, Cookies, Limiter
+from edgecache._native.dnsranges import Ranges
 from edgecache._native.hashing import siphash24
 
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
@@ -135,6 +138,26 @@ def test_no_limit() -> None:
     assert {limiter.ask(V4, 1, SECOND) for _ in range(1000)} == {PASS}
 
 
+def test_errors_have_a_rate_of_their_own() -> None:
+    limiter = Limiter(3, 1, slip=0)
+    assert [limiter.ask(V4, 1, SECOND) for _ in range(4)] == [PASS] * 3 + [DROP]
+    assert [limiter.ask(V4, 2, SECOND, True) for _ in range(2)] == [PASS, DROP]
+
+
+def test_a_window_averages() -> None:
+    limiter = Limiter(3, window_s=4, slip=0)
+    assert [limiter.ask(V4, 1, SECOND) for _ in range(13)] == [PASS] * 12 + [DROP]
+    assert [limiter.ask(V4, 1, 2 * SECOND) for _ in range(4)] == [PASS] * 3 + [DROP]
+
+
+def test_the_exempt_are_not_limited() -> None:
+    exempt = Ranges(array("I", [0, 10 << 24, 11 << 24]), None, array("I", [0, 1, 0]))
+    limiter = Limiter(1, slip=0, exempt_4=exempt)
+    assert {limiter.ask(b"\x0a\1\2\3", 1, SECOND) for _ in range(9)} == {PASS}
+    assert [limiter.ask(V4, 1, SECOND) for _ in range(2)] == [PASS, DROP]
+    assert [limiter.ask(b"\x0a" + bytes(15), 1, SECOND) for _ in range(2)] == [PASS, DROP]
+
+
 def test_strangers_do_not_clear_an_account() -> None:
     """Its line is kept while others with less to their account are about."""
     limiter = Limiter(100, slip=0, lines=2)
@@ -146,8 +169,15 @@ def test_strangers_do_not_clear_an_account() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"per_second": -1}, {"per_second": 1, "lines": 3}, {"per_second": 1, "burst": -1}], ids=str
+    "arguments",
+    [
+        {"per_second": -1},
+        {"per_second": 1, "lines": 3},
+        {"per_second": 1, "window_s": 0},
+        {"per_second": 1, "errors": -1},
+    ],
+    ids=str,
 )
 def test_refuses_limits(arguments: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"rate|lines"):
+    with pytest.raises(ValueError, match=r"rate|lines|window"):
         Limiter(**arguments)  # type: ignore[arg-type]
