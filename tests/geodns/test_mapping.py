@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -75,7 +76,7 @@ def test_an_overlay_is_what_a_walk_through_all_networks_finds(
             assert is_uniform(ranges, address, scope)
             assert scope == 0 or not is_uniform(ranges, address, scope - 1)
     ids = list(ranges.ids)
-    assert all(a != b for a, b in zip(ids, ids[1:], strict=False)), "equal neighbours are one"
+    assert all(a != b for a, b in pairwise(ids)), "equal neighbours are one"
 
 
 def test_the_scope_of_the_last_and_first_address() -> None:
@@ -96,7 +97,7 @@ def test_lists_are_in_order_of_distance(latitude: float, longitude: float, at: l
     made = Orders(places).by_distance(here)
     distances = [distance_km(here, places[pop]) for pop in made.pops]
     assert sorted(made.pops) == list(range(len(places)))
-    assert all(b - a > -0.5 for a, b in zip(distances, distances[1:], strict=False))
+    assert all(b - a > -0.5 for a, b in pairwise(distances))
     assert list(made.ranks) == sorted(made.ranks)
 
 
