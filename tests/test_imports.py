@@ -45,7 +45,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("edgecache.observe",),
     "yaml": ("edgecache.config",),
     "diskcache": ("edgecache.store", "edgecache.purge"),
-    "dns": ("edgecache.geodns",),
+    "dns": ("edgecache.geodns", "edgecache.config.zones"),
+    "maxminddb": ("edgecache.geodns",),
     "uvloop": ("edgecache.app", "edgecache.supervisor", "edgecache.demo"),
 }
 """Where a library may be imported: these modules and what is below them."""

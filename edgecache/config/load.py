@@ -4,12 +4,12 @@ The command line comes before the environment, the environment before the file, 
 """
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from edgecache.config import certificates, source
@@ -34,6 +34,10 @@ RESERVED = frozenset(PREFIX + word for word in ("CONFIG", "TO", "TOKEN", "TOKEN_
 
 SHORTHANDS: dict[tuple[str, ...], str] = {("origin",): "url"}
 """Sections that may be written as the value of one key."""
+
+
+Where = Callable[[Path], str]
+"""The file and line of a path, or the variable or option that set it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +83,30 @@ def load(
     file: FilePath | None = None, *, environ: Mapping[str, str] | None = None, overrides: Iterable[Override] = ()
 ) -> Loaded:
     """Reads `file` (if any) and the certificate files it names; changes nothing. Raises `ConfigError`."""
-    document, problems = _read(file)
+    document, problems = read_file(file)
     data: dict[str, Any] = document.data
     given: dict[Path, str] = {}
     warnings: list[str] = []
     for path, value, where in (*_from_environment(environ or {}, problems, warnings), *_from_overrides(overrides)):
-        _put(data, path, value)
+        put_at(data, path, value)
         given[path] = where
+
+    where_is = whereabouts(file, document, given)
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems += explain(error.errors(include_url=False), where_is, data)
+    if config is not None:
+        problems += _check_files(config, where_is)
+        problems += _check_certificates(config, where_is, warnings)
+    if config is None or problems:
+        raise ConfigError(sorted(problems, key=by_place))
+    return Loaded(config, tuple(warnings))
+
+
+def whereabouts(file: FilePath | None, document: source.Document, given: Mapping[Path, str]) -> Where:
+    """`given`: what did not come from the file, and by what."""
 
     def where_is(path: Path) -> str:
         for cut in range(len(path), 0, -1):
@@ -96,26 +117,16 @@ def load(
         line = document.line(path)
         return f"{file}:{line}" if line else str(file)
 
-    config = None
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        problems += _explain(error.errors(include_url=False), where_is, data)
-    if config is not None:
-        problems += _check_files(config, where_is)
-        problems += _check_certificates(config, where_is, warnings)
-    if config is None or problems:
-        raise ConfigError(sorted(problems, key=_place))
-    return Loaded(config, tuple(warnings))
+    return where_is
 
 
-def _place(problem: Problem) -> tuple[int, str]:
+def by_place(problem: Problem) -> tuple[int, str]:
     """In the order of the file; what came from elsewhere first."""
     line = problem.where.rpartition(":")[2]
     return (int(line), "") if line.isdigit() else (0, problem.where)
 
 
-def _read(file: FilePath | None) -> tuple[source.Document, list[Problem]]:
+def read_file(file: FilePath | None) -> tuple[source.Document, list[Problem]]:
     if file is None:
         return source.Document({}), []
     try:
@@ -179,7 +190,7 @@ def _from_overrides(overrides: Iterable[Override]) -> list[tuple[tuple[str, ...]
     return [(override.path, override.value, override.option) for override in overrides]
 
 
-def _put(data: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+def put_at(data: dict[str, Any], path: tuple[str, ...], value: object) -> None:
     """Set one key, making the sections above it; a shorthand in the way is written out first."""
     here = data
     for depth, step in enumerate(path[:-1], 1):
@@ -197,7 +208,7 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: object) -> None:
         here[path[-1]] = value
 
 
-def _raw(data: Any, path: Path) -> Any:
+def raw(data: Any, path: Path) -> Any:
     """What was written at this path, before any conversion; None where nothing or no plain value was."""
     for step in path:
         if isinstance(step, int):
@@ -207,33 +218,38 @@ def _raw(data: Any, path: Path) -> Any:
     return None if isinstance(data, dict | list) else data
 
 
-def _explain(errors: list[ErrorDetails], where_is: Any, data: dict[str, Any]) -> list[Problem]:
+def explain(
+    errors: list[ErrorDetails], where_is: Where, data: dict[str, Any], root: type[BaseModel] = Config
+) -> list[Problem]:
+    """What pydantic found wrong, in words for people and with its place."""
     deeper = {error["loc"][:cut] for error in errors for cut in range(len(error["loc"]))}
     problems = []
     for error in errors:
         path: Path = error["loc"]
         if error["type"] == "too_short" and path in deeper:
             continue  # pydantic counts only the good members of a list; the bad ones have their own findings
-        raw = _raw(data, path) if error["type"] != "missing" else None
-        problems.append(Problem(where_is(path), spell(path), None if raw is None else show(raw), expectation(error)))
+        value = raw(data, path) if error["type"] != "missing" else None
+        problems.append(
+            Problem(where_is(path), spell(path), None if value is None else show(value), expectation(error, root))
+        )
     return problems
 
 
-def expectation(error: ErrorDetails) -> str:
+def expectation(error: ErrorDetails, root: type[BaseModel] = Config) -> str:
     """What was expected, in words for people."""
     path, context = error["loc"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return _no_such_key(path)
+            return _no_such_key(path, root)
         case "missing":
-            info = field_at(path)
+            info = field_at(path, root)
             return f"a value: {info.description}" if info is not None else "a value"
         case "value_error":
             return str(context["error"])
         case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
-            return _bound(path, error["type"], context)
+            return _bound(path, error["type"], context, root)
         case "model_type" | "model_attributes_type" | "dict_type":
-            section = section_at(path)
+            section = section_at(path, root)
             keys = ", ".join(fields_of(section)) if section is not None else ""
             return f"a section with keys ({keys})" if keys else "a section with keys"
         case "tuple_type":
@@ -258,13 +274,13 @@ def expectation(error: ErrorDetails) -> str:
             return error["msg"]
 
 
-def _no_such_key(path: Path) -> str:
-    section = section_at(path[:-1])
+def _no_such_key(path: Path, root: type[BaseModel]) -> str:
+    section = section_at(path[:-1], root)
     keys = list(fields_of(section)) if section is not None else []
     meant = near(str(path[-1]), keys)
     if meant is not None:
         return f"a known key; did you mean {meant}?"
-    elsewhere = [option for option in options() if option.path[-1] == path[-1]]
+    elsewhere = [option for option in options(root) if option.path[-1] == path[-1]]
     if elsewhere:
         return f"a known key; did you mean {spell(elsewhere[0].path)}?"
     return f"a known key: one of {', '.join(keys)}"
@@ -278,15 +294,16 @@ _RELATION = {
 }
 
 
-def _bound(path: Path, kind: str, context: Mapping[str, Any]) -> str:
+def _bound(path: Path, kind: str, context: Mapping[str, Any], root: type[BaseModel]) -> str:
     words, key = _RELATION[kind]
-    return f"{words} {in_units(path, context[key])}"
+    return f"{words} {in_units(path, context[key], root)}"
 
 
-def in_units(path: Path, value: float) -> str:
+def in_units(path: Path, value: float, root: type[BaseModel] = Config) -> str:
     """A number of this key in the unit it is written in."""
-    section = section_at(path[:-1])
-    name = next((name for name, info in section.model_fields.items() if info is field_at(path)), "") if section else ""
+    section = section_at(path[:-1], root)
+    info = field_at(path, root)
+    name = next((name for name, one in section.model_fields.items() if one is info), "") if section else ""
     if name.endswith("_s"):
         return format_duration(value)
     if name.endswith("_bytes"):
@@ -294,7 +311,7 @@ def in_units(path: Path, value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _check_files(config: Config, where_is: Any) -> list[Problem]:
+def _check_files(config: Config, where_is: Where) -> list[Problem]:
     problems = []
     for index, site in enumerate(config.sites):
         ca_file = site.origin.tls.ca_file
@@ -311,7 +328,7 @@ def _check_files(config: Config, where_is: Any) -> list[Problem]:
     return problems
 
 
-def _check_certificates(config: Config, where_is: Any, warnings: list[str]) -> list[Problem]:
+def _check_certificates(config: Config, where_is: Where, warnings: list[str]) -> list[Problem]:
     problems = []
     now = wall_clock()
     for index, listen in enumerate(config.listen):

@@ -84,14 +84,14 @@ def _walk(section: type[BaseModel], path: tuple[str, ...]) -> Iterator[Option]:
 
 
 @cache
-def options() -> tuple[Option, ...]:
-    """Every option, in the order of the models."""
-    return tuple(_walk(Config, ()))
+def options(root: type[BaseModel] = Config) -> tuple[Option, ...]:
+    """Every option, in the order of the models. `root`: what the file is, an edge's configuration or another."""
+    return tuple(_walk(root, ()))
 
 
-def section_at(path: Path) -> type[BaseModel] | None:
+def section_at(path: Path, root: type[BaseModel] = Config) -> type[BaseModel] | None:
     """The section at this path, if there is one."""
-    annotation: object = Config
+    annotation: object = root
     for step in path:
         if isinstance(step, int):
             annotation = item_of(annotation)
@@ -104,9 +104,9 @@ def section_at(path: Path) -> type[BaseModel] | None:
     return section_of(annotation)
 
 
-def field_at(path: Path) -> FieldInfo | None:
+def field_at(path: Path, root: type[BaseModel] = Config) -> FieldInfo | None:
     """The key at this path, if there is such a key."""
-    section = section_at(path[:-1]) if path else None
+    section = section_at(path[:-1], root) if path else None
     return fields_of(section).get(str(path[-1])) if section is not None else None
 
 

@@ -1,0 +1,160 @@
+"""The file of `edgecache geodns`: what is read, and every error at once with its place."""
+
+from pathlib import Path
+
+import dns.name
+import pytest
+
+from edgecache.config.load import ConfigError, Override
+from edgecache.config.load_geodns import LoadedGeo, is_geodns, load_geodns
+
+ROOT = Path(__file__).parents[2]
+POPS = "pops: [{name: a, latitude: 50, longitude: 8, addresses: [192.0.2.1]}]\n"
+ZONE = "zones: [{name: z.example, nameservers: [ns1.z.example], geo: [www]}]\n"
+
+
+def loaded(tmp_path: Path, text: str, *overrides: Override) -> LoadedGeo:
+    path = tmp_path / "geodns.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_geodns(path, overrides)
+
+
+def wrong(tmp_path: Path, text: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text)
+    return {problem.path: problem.expected for problem in caught.value.problems}
+
+
+def records(made: LoadedGeo, name: str) -> list[str]:
+    zone = made.zones[0]
+    return [rdataset.to_text() for rdataset in zone.nodes[dns.name.from_text(name, zone.origin)].values()]
+
+
+def test_the_example_is_valid() -> None:
+    made = load_geodns(ROOT / "config/geodns.yaml")
+    assert [pop.name for pop in made.config.pops] == ["fra1", "nyc1", "sin1", "reserve"]
+    assert len(made.zones[0].geo) == 3
+    assert is_geodns(ROOT / "config/geodns.yaml")
+    assert not is_geodns(ROOT / "config/site.yaml")
+
+
+def test_little_is_enough(tmp_path: Path) -> None:
+    made = loaded(tmp_path, POPS + ZONE, Override(("listen",), ["127.0.0.1:0"], "--listen"))
+    assert made.config.listen[0].port == 0
+    assert made.config.check.fall == 3
+    assert records(made, "@") == [
+        "3600 IN NS ns1.z.example.",
+        "3600 IN SOA ns1.z.example. hostmaster.z.example. 1 86400 7200 1209600 60",
+    ]
+    assert "no database" in made.warnings[0]
+
+
+def test_all_errors_at_once_with_their_paths(tmp_path: Path) -> None:
+    found = wrong(
+        tmp_path,
+        """
+pops:
+  - {name: a, latitude: 50, longitude: 8, addresses: [192.0.2.1]}
+  - {name: a, latitude: 50, longitude: 8, addresses: [192.0.2.1]}
+location: {default: [b], overrides: [{country: DE, pops: [a, a]}, {country: DE, pops: [a]}]}
+zones:
+  - name: z.example
+    nameservers: [ns1.z.example]
+    records:
+      - {name: www, type: A, data: nonsense}
+      - {name: www, type: SOA, data: x}
+      - {name: www, type: BOGUS, data: x}
+      - {name: www.other.example., type: A, data: 192.0.2.1}
+      - {name: x.*, type: A, data: 192.0.2.1}
+      - {name: alias, type: CNAME, data: [a, b]}
+      - {name: both, type: CNAME, data: a}
+      - {name: both, type: TXT, data: a}
+      - {name: sub, type: NS, data: ns1}
+      - {name: held, type: A, data: 192.0.2.1}
+    geo: [{name: g, pops: [c], all_down: d}, {name: held}, {name: x.sub}, {name: g}]
+  - {name: Z.example., nameservers: [ns1.z.example]}
+  - {name: no.ns}
+  - {name: "..", nameservers: [a.b]}
+""",
+    )
+    assert set(found) == {
+        "pops[1].name",
+        "location.default[0]",
+        "location.overrides[0].pops[1]",
+        "location.overrides[1]",
+        "zones[0]",
+        "zones[0].records[0].data[0]",
+        "zones[0].records[1].type",
+        "zones[0].records[2].type",
+        "zones[0].records[3].name",
+        "zones[0].records[4].name",
+        "zones[0].records[5].data",
+        "zones[0].geo[0].pops[0]",
+        "zones[0].geo[0].all_down",
+        "zones[0].geo[1].name",
+        "zones[0].geo[2].name",
+        "zones[0].geo[3].name",
+        "zones[1].name",
+        "zones[2]",
+        "zones[3].name",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        pytest.param(ZONE, "pops", "Points of presence", id="no-pops"),
+        pytest.param(POPS, "zones", "Zones to answer for", id="no-zones"),
+        pytest.param(ZONE + POPS.replace("50", "91"), "pops[0].latitude", "at most 90", id="latitude"),
+        pytest.param(ZONE + POPS.replace("[192.0.2.1]", "[x]"), "pops[0].addresses[0]", "address", id="address"),
+        pytest.param(ZONE + POPS + "check: {interval: 1s, timeout: 2s}", "check", "at most the interval", id="timeout"),
+        pytest.param(ZONE + POPS + "check: {body: '('}", "check.body", "regular expression", id="pattern"),
+        pytest.param(ZONE + POPS + "check: {statuses: [99]}", "check.statuses[0]", "a status", id="status"),
+        pytest.param(ZONE + POPS + "chekc: {}", "chekc", "did you mean check?", id="unknown-key"),
+        pytest.param(
+            ZONE + POPS + "location: {networks: [{network: 10.0.0.0/8}]}",
+            "location.networks[0]",
+            "a country",
+            id="empty",
+        ),
+        pytest.param(
+            ZONE + POPS + "location: {overrides: [{country: DEU, pops: [a]}]}",
+            "location.overrides[0].country",
+            "ISO 3166-1",
+            id="country",
+        ),
+        pytest.param(
+            POPS + "zones: [{name: z.example, file: none.zone}]", "zones[0].file", "No such file", id="no-zone-file"
+        ),
+    ],
+)
+def test_errors(tmp_path: Path, text: str, path: str, expected: str) -> None:
+    found = wrong(tmp_path, text)
+    assert expected in found[path], found
+
+
+def test_norway(tmp_path: Path) -> None:
+    """YAML 1.1 reads NO as false."""
+    made = loaded(tmp_path, POPS + ZONE + "location: {overrides: [{country: NO, pops: [a]}]}")
+    assert made.config.location.overrides[0].key == "country:NO"
+
+
+def test_a_zone_file(tmp_path: Path) -> None:
+    file = tmp_path / "z.zone"
+    file.write_text("@ 300 IN SOA ns hm 7 1 2 3 4\n@ 300 IN NS ns\nns 60 IN A 192.0.2.9\n", encoding="ascii")
+    made = loaded(
+        tmp_path,
+        POPS + f"zones: [{{name: z.example, file: {file}, records: [{{name: t, type: TXT, data: a b}}], geo: [www]}}]",
+    )
+    assert records(made, "@")[0] == "300 IN SOA ns.z.example. hm.z.example. 7 1 2 3 4"
+    assert records(made, "ns") == ["60 IN A 192.0.2.9"]
+    assert records(made, "t") == ['3600 IN TXT "a b"']
+    file.write_text("@ 300 IN SOA bad\n", encoding="ascii")
+    found = wrong(tmp_path, POPS + f"zones: [{{name: z.example, file: {file}}}]")
+    assert "a zone file" in found["zones[0].file"]
+
+
+def test_a_long_text_is_cut_into_strings(tmp_path: Path) -> None:
+    zone = ZONE.replace("geo:", f"records: [{{name: t, type: TXT, data: '{'x' * 300}\"'}}], geo:")
+    (text,) = records(loaded(tmp_path, POPS + zone), "t")
+    assert text == f'3600 IN TXT "{"x" * 255}" "{"x" * 45}\\""'
