@@ -78,9 +78,10 @@ from edgecache.observe.slots import (
 )
 from edgecache.origin.api import Timeouts
 from edgecache.origin.client import HttpOrigin
+from edgecache.purge.following import Following, Turn, coordinator_client, trust_at_start
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.log import LocalLog
-from edgecache.purge.message import PurgeOrder, PurgeReceipt
+from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
 from edgecache.store.disksweep import DirectoryInUse
 from edgecache.store.memory import MemoryStore
 from edgecache.store.node import NodeDisk, disk_figures
@@ -131,6 +132,8 @@ class Shared:
             except DirectoryInUse as error:
                 raise StartError(f"disk.path: {error.strerror}: {error.filename}") from error
             self.store.directory = str(self.disk.path)
+        trust_at_start(self.arena, config.purge)
+        self.turn = Turn()
         self.bells = make_bells(MAX_PROCESSES)
         self.log_lock = os.memfd_create("edgecache-log-lock")
         """What all who write to one pipe lock, to take turns."""
@@ -225,6 +228,7 @@ class Worker:
         self.sites = _sites(config)
         self._keeper = shared.disk.keeper() if shared.disk is not None else None
         self.purge_log = _purge_log(config, shared, self.sites, self._keeper)
+        self._coordinator = coordinator_client(config.purge)
         self._tiers = (
             shared.disk.tiers(shared.store, process, sweeps=leases is None) if shared.disk is not None else None
         )
@@ -263,6 +267,8 @@ class Worker:
 
     async def purge(self, order: PurgeOrder) -> PurgeReceipt:
         """One that came by a public listener. Raises `PurgeError`."""
+        if self._coordinator is not None:
+            return await self._coordinator.purge(order, wait=True)
         receipt = self.purge_log.append(order)
         if self._keeper is not None:
             await self._keeper.kept()
@@ -395,6 +401,16 @@ class Control:
         self._keeper = shared.disk.keeper() if shared.disk is not None and apart else None
         self._disk = shared.disk.store(process, sweeps=True) if shared.disk is not None and apart else None
         self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites, self._keeper)
+        self._coordinator = coordinator_client(config.purge)
+        self._following = Following(
+            config.purge,
+            edge=config.name,
+            arena=shared.arena,
+            turn=shared.turn,
+            sites=self._sites.names,
+            cache_keys=self._sites.cache_keys,
+            keeper=self._log.keeper,
+        )
         self._reader = Reader(shared.counters, shared.layout, (self._figures,))
         self._explainer = Explainer(
             self._sites,
@@ -415,6 +431,7 @@ class Control:
             self._keeper.start()
         if self._disk is not None:
             await self._disk.start()
+        await self._following.start()
         await _bind(self.admin.start(door), f"admin {self.config.admin.address}")
         self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
         self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
@@ -430,6 +447,7 @@ class Control:
         if self._daily is not None:
             self._daily.cancel()
         await self.admin.close()
+        await self._following.close()
         if self._disk is not None:
             await self._disk.close()
         if self._keeper is not None:
@@ -447,13 +465,29 @@ class Control:
             return False, "starting"
         if not read(NodeSlot.WORKERS_READY):
             return False, "no worker is running"
-        return True, "serving"
+        return self._following.ready()
 
-    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:  # noqa: ARG002 - applied at once here
+    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
+        if self._coordinator is not None:
+            return await self._coordinator.purge(order, wait=wait)
         receipt = self._log.append(order)
         if self._log.keeper is not None:
             await self._log.keeper.kept()  # whoever has asked for it may rely on it, also after a crash
         return receipt
+
+    async def purged(self, sequence: int) -> dict[str, object]:
+        if self._coordinator is not None:
+            return await self._coordinator.purged(sequence)
+        if not 0 < sequence <= self._shared.arena.sequence():
+            raise PurgeError(f"there was no purge {sequence} here", status=404)
+        return {"sequence": sequence, "edges": [{"edge": self.name, "applied": True}], "away": []}
+
+    async def edges(self) -> dict[str, object]:
+        if self._coordinator is not None:
+            return await self._coordinator.edges()
+        head = self._shared.arena.sequence()
+        here = {"edge": self.name, "connected": True, "position": head, "lag": 0, "version": __version__}
+        return {"head": head, "edges": [{**here, "since": self._shared.started_at}]}
 
     def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         return self._explainer.explain(method, url, headers)
@@ -472,7 +506,7 @@ class Control:
             **({"disk": disk_figures(shared.counters)} if shared.disk is not None else {}),
             "connections": gauge_total(shared.counters, Gauge.CONNECTIONS),
             "fills": gauge_total(shared.counters, Gauge.FILLS),
-            "purges": {"sequence": shared.arena.sequence()},
+            "purges": {"sequence": shared.arena.sequence(), **self._following.stats()},
             "processes": {
                 "workers": read(NodeSlot.WORKERS),
                 "ready": read(NodeSlot.WORKERS_READY),
@@ -495,10 +529,26 @@ class Control:
         yield Figure("connections", "Client connections open.", float(connections))
         yield Figure("fills_under_way", "Fetches under way that others may join.", float(fills))
         yield Figure("purge_sequence", "Number of the last purge applied.", float(shared.arena.sequence()))
+        yield from self._fleet_figures()
         yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))
         yield Figure("workers_ready", "Workers that serve.", float(read(NodeSlot.WORKERS_READY)))
         if self._first_end is not None:
             yield Figure("certificate_not_after_seconds", "When the first certificate ends.", self._first_end)
+
+    def _fleet_figures(self) -> Iterable[Figure]:
+        fleet = self._following.stats()
+        if not fleet:
+            return
+        yield Figure("purge_silent", "1 while purges may be missing: see purge.when_silent.", float(fleet["silent"]))
+        yield Figure("purge_connected", "1 while connected to the purge coordinator.", float(fleet["connected"]))
+        yield Figure("purge_caught_up", "1 while nothing of its log is missing.", float(fleet["caught_up"]))
+        yield Figure("purge_position", "Number up to which its log is applied and kept.", float(fleet["position"]))
+        yield Figure("purge_lag", "Purges known to be missing.", float(fleet["lag"]))
+        yield Figure("purge_applied", "Purges applied from it.", float(fleet["applied"]), counter=True)
+        yield Figure("purge_resets", "Times everything was purged for a gap.", float(fleet["resets"]), counter=True)
+        if fleet["heard_ago_s"] is not None:
+            text = "Seconds since it was last known that nothing is missing."
+            yield Figure("purge_heard_ago_seconds", text, fleet["heard_ago_s"])
 
 
 class Edge:

@@ -109,6 +109,11 @@ def cli() -> None:
 @click.option("--memory", metavar="SIZE", help=_setting("memory.size", "Bound on the memory tier.", "256MiB"))
 @click.option("--disk", metavar="DIR", help=_setting("disk.path", "Directory of the disk tier.", "none: no disk tier"))
 @click.option("--disk-size", metavar="SIZE", help=_setting("disk.size", "Bound on the disk tier.", "10GiB"))
+@click.option(
+    "--coordinator",
+    metavar="URL",
+    help=_setting("purge.coordinator", "The fleet's purge coordinator.", "none: on its own"),
+)
 def serve(
     *,
     file: Path | None,
@@ -119,6 +124,7 @@ def serve(
     memory: str | None,
     disk: str | None,
     disk_size: str | None,
+    coordinator: str | None,
 ) -> None:
     """Run an edge in front of an origin, until SIGTERM or Ctrl-C.
 
@@ -133,6 +139,7 @@ def serve(
         "memory.size": memory,
         "disk.path": disk,
         "disk.size": disk_size,
+        "purge.coordinator": coordinator,
     }
     config = _load(file, given, environment=True)
     from edgecache import supervisor

@@ -52,6 +52,7 @@ _CODES = {
     409: "conflict",
     415: "unsupported-media-type",
     429: "too-many-requests",
+    502: "bad-coordinator",
     503: "unavailable",
 }
 
@@ -114,6 +115,8 @@ def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Applic
     app.router.add_get("/v1/stats", api.stats)
     app.router.add_get("/v1/explain", api.explain)
     app.router.add_post("/v1/purge", api.purge)
+    app.router.add_get("/v1/purge/{sequence:[0-9]{1,16}}", api.purged)
+    app.router.add_get("/v1/edges", api.edges)
     app.router.add_get("/v1/openapi.json", api.openapi)
     return app
 
@@ -216,6 +219,19 @@ class _Api:
         except PurgeError as error:
             raise ApiError(error.status, error.detail, path=error.path) from None
         return web.json_response(receipt_json(receipt))
+
+    async def purged(self, request: web.Request) -> web.Response:
+        return await _asked(self._node.purged(int(request.match_info["sequence"])))
+
+    async def edges(self, _request: web.Request) -> web.Response:
+        return await _asked(self._node.edges())
+
+
+async def _asked(asking: Awaitable[dict[str, object]]) -> web.Response:
+    try:
+        return web.json_response(await asking)
+    except PurgeError as error:
+        raise ApiError(error.status, error.detail, path=error.path) from None
 
 
 def _field_line(text: str, index: int) -> tuple[str, str]:

@@ -58,6 +58,15 @@ class Node(Protocol):
         """Raises `PurgeError`."""
         ...
 
+    async def purged(self, sequence: int) -> dict[str, object]:
+        """What became of a purge: `sequence`, and `edges` with `edge` and `applied`. Raises `PurgeError`."""
+        ...
+
+    async def edges(self) -> dict[str, object]:
+        """The edges of the fleet, or this one: `head` of the log, and `edges` with what is known of each. Raises
+        `PurgeError`."""
+        ...
+
     def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         """Raises `ValueError` for a URL that is not absolute http(s)."""
         ...

@@ -75,8 +75,21 @@ def document() -> dict[str, Any]:
                     },
                     "responses": {
                         "200": _json(receipt, "Done; what each edge says"),
-                        **dict.fromkeys(("400", "401", "403", "413", "415"), error),
+                        **dict.fromkeys(("400", "401", "403", "413", "415", "503"), error),
                     },
+                }
+            },
+            "/v1/purge/{sequence}": {
+                "get": {
+                    "summary": "What became of a purge",
+                    "parameters": [{"name": "sequence", "in": "path", "required": True, "schema": {"type": "integer"}}],
+                    "responses": {"200": _json({"type": "object"}, "Which edges have applied it"), "404": error},
+                }
+            },
+            "/v1/edges": {
+                "get": {
+                    "summary": "The edges of the fleet, and how far each has come",
+                    "responses": {"200": _json({"type": "object"}, "Each edge's position"), "503": error},
                 }
             },
             "/v1/openapi.json": {

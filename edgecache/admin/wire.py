@@ -35,6 +35,7 @@ class PurgeBody(BaseModel):
 
     urls: list[Target] = Field(default=[], description="Absolute URLs; every variant of each is purged.")
     keys: list[Target] = Field(default=[], description="Surrogate keys, compared octet for octet.")
+    groups: list[Target] = Field(default=[], description="Keys that may hold spaces: cache groups (RFC 9875), tags.")
     hosts: list[Target] = Field(default=[], description="Hosts with everything on them.")
     prefixes: list[Target] = Field(
         default=[],
@@ -50,12 +51,13 @@ class PurgeBody(BaseModel):
 
     @property
     def targets(self) -> int:
-        return len(self.urls) + len(self.keys) + len(self.hosts) + len(self.prefixes) + self.all
+        return len(self.urls) + len(self.keys) + len(self.groups) + len(self.hosts) + len(self.prefixes) + self.all
 
     def order(self, source: str) -> PurgeOrder:
         return PurgeOrder(
             urls=tuple(self.urls),
             keys=tuple(self.keys),
+            groups=tuple(self.groups),
             hosts=tuple(self.hosts),
             prefixes=tuple(self.prefixes),
             everything=self.all,
@@ -66,7 +68,8 @@ class PurgeBody(BaseModel):
 
 
 def receipt_json(receipt: PurgeReceipt) -> dict[str, Any]:
-    return {"sequence": receipt.sequence, "edges": [asdict(edge) for edge in receipt.edges]}
+    edges = [asdict(edge) for edge in receipt.edges]
+    return {"sequence": receipt.sequence, "edges": edges, **({"away": list(receipt.away)} if receipt.away else {})}
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Pipeline:
         clock: Callable[[], float],
         hop: forwarding.Hop,
         purge: Callable[[PurgeOrder], PurgeReceipt],
-        kept: Callable[[], Awaitable[None]] | None = None,
+        kept: Callable[[], Awaitable[object]] | None = None,
         told: Callable[[Exchange, Story], None],
         cache_name: str = "edgecache",
         leases: FillLeases | None = None,

@@ -7,6 +7,8 @@ was asked for, never less. Every call blocks.
 
     State (name, value)       version, sequence, hard, soft: the last number applied, and the two floors
     Tag (tag, hard, soft)     tag as a signed 64-bit number; 0: never
+    Followed (log, sequence, time)
+                              the position in the coordinator's log up to which all of it is in here; one row or none
 """
 
 import contextlib
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from edgecache.purge.bus import LogPosition
 from edgecache.purge.message import PurgeKind, PurgeMessage
 
 VERSION = 1
@@ -54,6 +57,7 @@ class DurablePurges:
                 "PRAGMA journal_size_limit = 1048576",
                 "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Tag (tag INTEGER PRIMARY KEY, hard INTEGER, soft INTEGER)",
+                "CREATE TABLE IF NOT EXISTS Followed (id INTEGER PRIMARY KEY, log TEXT, sequence INTEGER, time REAL)",
             ):
                 self._con.execute(statement).fetchall()
             self._con.executemany(
@@ -81,8 +85,17 @@ class DurablePurges:
     def __len__(self) -> int:
         return int(self._con.execute("SELECT count(*) FROM Tag").fetchone()[0])
 
-    def append(self, messages: Iterable[PurgeMessage]) -> None:
-        """All or none; on stable storage when it returns. Again changes nothing."""
+    @property
+    def position(self) -> LogPosition | None:
+        """In the coordinator's log; None where none was followed."""
+        row = self._con.execute("SELECT log, sequence, time FROM Followed").fetchone()
+        return LogPosition(*row) if row is not None else None
+
+    def append(self, messages: Iterable[PurgeMessage], position: LogPosition | None = None) -> None:
+        """All or none; on stable storage when it returns. Again changes nothing.
+
+        `position`: what has been applied of the coordinator's log, with these.
+        """
         with self._transaction():
             for message in messages:
                 soft = message.kind is PurgeKind.SOFT
@@ -100,6 +113,11 @@ class DurablePurges:
                         ],
                     )
                 self._raise("sequence", message.sequence)
+            if position is not None:
+                self._con.execute(
+                    "INSERT OR REPLACE INTO Followed VALUES (0, ?, ?, ?)",
+                    (position.log, position.sequence, position.time),
+                )
             self._fold()
 
     def restore(self, table: PurgeTable) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgecache._native.arena import Arena
 from edgecache.http.tasks import spawn
+from edgecache.purge.bus import LogPosition
 from edgecache.purge.durable import DurablePurges, PurgesLost
 from edgecache.purge.message import PurgeKind, PurgeMessage
 
@@ -66,26 +67,47 @@ class PurgeKeeper:
         self._waiting: list[PurgeMessage] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._kept: asyncio.Future[None] | None = None
+        self._position: LogPosition | None = None
+        self._kept: asyncio.Future[bool] | None = None
         self._failing = False
+        self._safe = True
+        """What is not written down yet would not be needed after a restart."""
 
     def start(self) -> None:
         self._task = spawn(self._write_all(), "purge-keeper")
 
-    def keep(self, message: PurgeMessage) -> None:
-        """Write it down, soon."""
-        self._waiting.append(message)
+    def keep(self, *messages: PurgeMessage, position: LogPosition | None = None) -> None:
+        """Write them down, soon and in one step; with them, what has been applied of the coordinator's log."""
+        self._waiting += messages
+        if position is not None:
+            self._position = position
         if len(self._waiting) > MOST_WAITING:
             newest = max(each.sequence for each in self._waiting)
-            self._waiting = [PurgeMessage(newest, message.time, PurgeKind.HARD, (), True, "too many to keep")]
+            self._waiting = [PurgeMessage(newest, 0.0, PurgeKind.HARD, (), True, "too many to keep")]
         if self._kept is None:
             self._kept = asyncio.get_running_loop().create_future()
         self._wake.set()
 
-    async def kept(self) -> None:
-        """Until everything given so far is on stable storage, or cannot be brought there now."""
-        if self._kept is not None:
-            await asyncio.shield(self._kept)
+    async def kept(self) -> bool:
+        """Until everything given so far is on stable storage, or cannot be brought there now. False where, because of
+        that, a restart might use what was purged."""
+        return self._safe if self._kept is None else await asyncio.shield(self._kept)
+
+    async def position(self) -> LogPosition | None:
+        """What was last written down of the coordinator's log; None where nothing can be known of it."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read_position)
+        except (sqlite3.Error, OSError, PurgesLost):
+            return None
+
+    def _read_position(self) -> LogPosition | None:
+        if not self._path.exists():
+            return None
+        durable = DurablePurges(self._path)
+        try:
+            return durable.position
+        finally:
+            durable.close()
 
     async def close(self) -> None:
         """What is still waiting is written first."""
@@ -105,19 +127,21 @@ class PurgeKeeper:
             self._wake.clear()
             while self._waiting:
                 messages, self._waiting = self._waiting, []
+                position, self._position = self._position, None
                 told, self._kept = self._kept, None
                 try:
-                    await loop.run_in_executor(self._pool, self._write, messages)
+                    await loop.run_in_executor(self._pool, self._write, messages, position)
                 except (sqlite3.Error, OSError, PurgesLost) as error:
-                    await self._failed(error, messages)
+                    self._safe = await self._failed(error, messages)
+                    self._position = self._position or position
                 else:
-                    self._failing = False
+                    self._failing, self._safe = False, True
                 if told is not None and not told.done():
-                    told.set_result(None)
+                    told.set_result(self._safe)
                 if self._failing:
                     await asyncio.sleep(self._retry_s)
 
-    def _write(self, messages: list[PurgeMessage]) -> None:
+    def _write(self, messages: list[PurgeMessage], position: LogPosition | None) -> None:
         fresh = not self._path.exists()
         if self._durable is None or fresh:
             if self._durable is not None:
@@ -125,17 +149,21 @@ class PurgeKeeper:
                 self._durable = None
             self._durable = DurablePurges(self._path)
         if fresh:
-            # Somebody has removed it. What is stored from now on may carry any number up to this one.
-            self._durable.append([PurgeMessage(self._sequence(), 0.0, PurgeKind.HARD, (), False, "begun anew")])
-        self._durable.append(messages)
+            # Somebody has removed it: what it said of what is on disk is not known any more.
+            self._durable.append([PurgeMessage(self._sequence(), 0.0, PurgeKind.HARD, (), True, "begun anew")])
+        self._durable.append(messages, position)
 
-    async def _failed(self, error: Exception, messages: list[PurgeMessage]) -> None:
+    async def _failed(self, error: Exception, messages: list[PurgeMessage]) -> bool:
+        """Is what is on disk out of use at least?"""
         self._waiting[:0] = messages
+        safe = True
         try:
             await asyncio.get_running_loop().run_in_executor(self._pool, self._distrust)
             remedy = "make the directory writable; until then nothing on disk is used"
         except OSError:
             remedy = "make the directory writable, or empty it before the next start"
+            safe = False
         if not self._failing:
             _log.error("%s: purges cannot be written down: %s", self._path, error, extra={"remedy": remedy})
         self._failing = True
+        return safe

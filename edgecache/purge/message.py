@@ -57,6 +57,8 @@ class EdgeReceipt:
 class PurgeReceipt:
     sequence: int
     edges: tuple[EdgeReceipt, ...]
+    away: tuple[str, ...] = ()
+    """Edges that were connected lately and are not now: they hear of it when they are back."""
 
 
 class PurgeError(Exception):

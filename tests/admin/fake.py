@@ -41,6 +41,16 @@ class DictNode:
             }
         return PurgeReceipt(len(self.orders), (EdgeReceipt(self.name, not self.silent, 0.0012),))
 
+    async def purged(self, sequence: int) -> dict[str, object]:
+        if not 0 < sequence <= len(self.orders):
+            raise PurgeError(f"there was no purge {sequence} here", status=404)
+        return {"sequence": sequence, "edges": [{"edge": self.name, "applied": True}], "away": []}
+
+    async def edges(self) -> dict[str, object]:
+        if self.broken:
+            raise PurgeError("the coordinator cannot be reached", status=503)
+        return {"head": len(self.orders), "edges": [{"edge": self.name, "connected": True}]}
+
     def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         if not url.startswith("http://"):
             raise ValueError("an absolute URL is needed")

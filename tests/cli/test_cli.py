@@ -119,7 +119,10 @@ def test_help_shows_defaults_keys_and_variables() -> None:
     named = dict(re.findall(r"\[key: ([a-z.]+); env: (\w+)", text))
     variables = {".".join(option.path): option.variable for option in options()} | {"origin": "EDGECACHE_ORIGIN"}
     assert named == {key: variables[key] for key in named}
-    assert set(named) == {"origin", "listen", "admin.address", "workers", "memory.size", "disk.path", "disk.size"}
+    assert set(named) == {
+        *("origin", "listen", "admin.address", "workers", "memory.size", "disk.path", "disk.size"),
+        "purge.coordinator",
+    }
     for words in ("127.0.0.1:8080", "127.0.0.1:8081", "256MiB", "EDGECACHE_MEMORY_SIZE", "key: memory.size"):
         assert words in text
 

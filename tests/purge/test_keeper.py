@@ -10,6 +10,7 @@ import pytest
 
 from edgecache._native.arena import Arena
 from edgecache.purge import keeper as keepers
+from edgecache.purge.bus import LogPosition
 from edgecache.purge.durable import DurablePurges
 from edgecache.purge.keeper import RESTART_GAP, PurgeKeeper, restore
 from edgecache.purge.message import PurgeKind, PurgeMessage
@@ -57,10 +58,10 @@ async def test_what_comes_meanwhile_is_written_in_one_go(tmp_path: Path, monkeyp
     go_on, sizes = threading.Event(), []
     append = DurablePurges.append
 
-    def slow(self: DurablePurges, messages: list[PurgeMessage]) -> None:
+    def slow(self: DurablePurges, messages: list[PurgeMessage], position: LogPosition | None = None) -> None:
         sizes.append(len(messages))
         assert go_on.wait(20)
-        append(self, messages)
+        append(self, messages, position)
 
     restore(tmp_path / "purges.db", arena())
     monkeypatch.setattr(DurablePurges, "append", slow)
@@ -84,11 +85,11 @@ async def test_a_failure_is_tried_again_and_distrusted(
 ) -> None:
     append, fails = DurablePurges.append, [3]
 
-    def failing(self: DurablePurges, messages: list[PurgeMessage]) -> None:
+    def failing(self: DurablePurges, messages: list[PurgeMessage], position: LogPosition | None = None) -> None:
         if fails[0]:
             fails[0] -= 1
             raise OSError(28, "No space left on device")
-        append(self, messages)
+        append(self, messages, position)
 
     restore(tmp_path / "purges.db", arena())
     monkeypatch.setattr(DurablePurges, "append", failing)
