@@ -69,6 +69,9 @@ class PurgeKeeper:
         self._task: asyncio.Task[None] | None = None
         self._position: LogPosition | None = None
         self._kept: asyncio.Future[bool] | None = None
+        """Of what waits."""
+        self._writing: asyncio.Future[bool] | None = None
+        """Of what is being written now."""
         self._failing = False
         self._safe = True
         """What is not written down yet would not be needed after a restart."""
@@ -91,7 +94,8 @@ class PurgeKeeper:
     async def kept(self) -> bool:
         """Until everything given so far is on stable storage, or cannot be brought there now. False where, because of
         that, a restart might use what was purged."""
-        return self._safe if self._kept is None else await asyncio.shield(self._kept)
+        last = self._kept or self._writing
+        return self._safe if last is None else await asyncio.shield(last)
 
     async def position(self) -> LogPosition | None:
         """What was last written down of the coordinator's log; None where nothing can be known of it."""
@@ -129,6 +133,7 @@ class PurgeKeeper:
                 messages, self._waiting = self._waiting, []
                 position, self._position = self._position, None
                 told, self._kept = self._kept, None
+                self._writing = told
                 try:
                     await loop.run_in_executor(self._pool, self._write, messages, position)
                 except (sqlite3.Error, OSError, PurgesLost) as error:
@@ -136,6 +141,7 @@ class PurgeKeeper:
                     self._position = self._position or position
                 else:
                     self._failing, self._safe = False, True
+                self._writing = None
                 if told is not None and not told.done():
                     told.set_result(self._safe)
                 if self._failing:

@@ -125,3 +125,44 @@ def test_a_restart_leaves_numbers_out(tmp_path: Path) -> None:
     third = arena()
     assert restore(tmp_path / "purges.db", third)
     assert third.sequence() == 2 * RESTART_GAP
+
+
+async def test_who_asks_while_it_is_written_waits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+    append = DurablePurges.append
+
+    def slow(self: DurablePurges, messages: list[PurgeMessage], position: LogPosition | None = None) -> None:
+        begun.set()
+        assert go_on.wait(20)
+        append(self, messages, position)
+
+    restore(tmp_path / "purges.db", arena())
+    monkeypatch.setattr(DurablePurges, "append", slow)
+    made = keeper(tmp_path / "purges.db", [])
+    made.keep(message(1, 1), position=LogPosition("log", 5, 2.0))
+    await until(begun.is_set)
+    waiting = asyncio.ensure_future(made.kept())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    go_on.set()
+    assert await waiting
+    assert written(tmp_path / "purges.db") == {1: 1}
+    assert await made.position() == LogPosition("log", 5, 2.0)
+    await made.close()
+
+
+async def test_a_file_that_was_removed_says_nothing_of_what_is_stored(tmp_path: Path) -> None:
+    """What it said is lost: after a restart nothing from before may be used."""
+    table = arena()
+    restore(tmp_path / "purges.db", table)
+    made = PurgeKeeper(tmp_path / "purges.db", lambda: None, sequence=table.sequence)
+    made.start()
+    made.keep(message(table.append_purge([10], soft=False), 10))
+    await made.kept()
+    (tmp_path / "purges.db").unlink()
+    later = table.append_purge([11], soft=False)
+    made.keep(message(later, 11))
+    await made.close()
+    again = arena()
+    assert restore(tmp_path / "purges.db", again)
+    assert again.purged(0, [10]) == 2
