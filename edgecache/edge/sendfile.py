@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from edgecache.edge.connection import ClientConnection
 
 STEP = 1 << 20
-"""Octets sent before other connections have their turn; read ahead at once where they are cold."""
+"""Octets sent before other connections have their turn."""
+WINDOW = 4 << 20
+"""Octets looked at, and where they are cold read, at once."""
 POLL = 16 * 1024
 """Octets that go through the transport when the socket is full."""
 PIECE = 128 * 1024
 """Octets read at once where they cannot be sent from the file."""
-PROBE_EVERY = 256 * 1024
+PROBE_EVERY = 1 << 20
 """Of a range, every so manieth octet is asked for. What has been thrown out between them costs a short wait."""
 _READ = 256 * 1024
 
@@ -40,7 +42,7 @@ async def send_file(
     """
     transport = connection.transport
     socket = transport.get_extra_info("socket").fileno()
-    end, warmed = offset + size, -1
+    end, known = offset + size, offset
     connection.watermark(0)
     try:
         connection.flush()
@@ -49,11 +51,13 @@ async def send_file(
                 await connection.drain()
             if connection.lost or transport.is_closing():
                 raise ClientGone("the client closed or stalled within the answer")
-            step = min(STEP, end - offset)
-            if warmed != offset and not resident(fd, offset, step):
-                await asyncio.to_thread(warm, fd, offset, step)
-                warmed = offset
-                continue
+            if offset == known:
+                window = min(WINDOW, end - offset)
+                known += window
+                if not resident(fd, offset, window):
+                    await asyncio.to_thread(warm, fd, offset, window)
+                    continue
+            step = min(STEP, known - offset)
             count = -1 if transport.get_write_buffer_size() else _sendfile(socket, fd, offset, step)
             if count < 0:
                 piece = _read_at(fd, min(POLL, step), offset)

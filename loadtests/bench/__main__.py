@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,15 +22,17 @@ from rich.console import Console
 from . import generators
 from .measure import Bench, LeftOut, Plan, default_worker_cores
 from .own import Aiohttp, Edgecache, Floor, Origin
-from .peers import Haproxy, Nginx, Varnish
+from .peers import Haproxy, Nginx, NginxSendfile, Varnish
 from .process import CannotStart, compile_tools, make_certificate, may_be_nice, raise_file_limit
 from .report import as_json, cells, show
 from .rows import GROUPS, ROWS, UnknownRow, Work, select
 from .server import Kind, Server
 
 _OWN: tuple[Server, ...] = (Edgecache(), Floor(), Origin())
-_PEERS: dict[str, Server] = {server.name: server for server in (Haproxy(), Nginx(), Varnish(), Aiohttp())}
-_DEFAULT_PEERS = "haproxy,nginx,varnish"
+_PEERS: dict[str, Server] = {
+    server.name: server for server in (Haproxy(), Nginx(), NginxSendfile(), Varnish(), Aiohttp())
+}
+_DEFAULT_PEERS = "haproxy,nginx,nginx-sf,varnish"
 _WIDTH = 100
 
 
@@ -47,16 +50,19 @@ def _chosen_peers(names: tuple[str, ...]) -> tuple[Server, ...]:
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
-    """A directory on tmpfs where there is one: no disk is measured."""
-    shared = Path("/dev/shm")
-    parent = shared if shared.is_dir() and os.access(shared, os.W_OK) else None
+def _directory(parent: Path | None) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="edgecache-bench-", dir=parent))
     path.chmod(0o755)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_memory() -> Path | None:
+    """tmpfs where there is one: what is not a row of the disk measures none."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) else None
 
 
 def _cpu_model() -> str:
@@ -115,6 +121,12 @@ def _list_rows() -> None:
 @click.option("--load-core", default=1, type=click.IntRange(0), help="The core of the load generator and the origin.")
 @click.option("--worker-cores", default="", metavar="CORES", help="Cores for 2 workers. [default: as there are]")
 @click.option("--memory", default=512, type=click.IntRange(64), metavar="MIB", help="MiB for each cache.")
+@click.option(
+    "--disk",
+    default="/var/tmp",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the disk rows keep their files.",
+)
 @click.option("--nice", default=0, type=click.IntRange(-20, 19), help="Priority of all that is measured.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write everything to it too."
@@ -131,6 +143,7 @@ def main(
     load_core: int,
     worker_cores: str,
     memory: int,
+    disk: Path,
     nice: int,
     json_file: Path | None,
     list_rows: bool,
@@ -183,17 +196,18 @@ def main(
         memory_mib=memory,
         nice=nice,
     )
-    sys.exit(_run(plan, left_out, json_file))
+    sys.exit(_run(plan, left_out, disk, json_file))
 
 
-def _run(plan: Plan, left_out: list[LeftOut], json_file: Path | None) -> int:
+def _run(plan: Plan, left_out: list[LeftOut], disk: Path, json_file: Path | None) -> int:
     raise_file_limit()
     surroundings = environment(plan)
     os.sched_setaffinity(0, {plan.load_core})
-    with _directory() as directory:
+    with _directory(_in_memory()) as directory, _directory(disk) as on_disk:
         try:
             compile_tools(directory)
-            bench = Bench(plan, directory, make_certificate(directory), lambda line: click.echo(line, err=True))
+            tell = partial(click.echo, err=True)
+            bench = Bench(plan, directory, on_disk, make_certificate(directory), tell)
         except CannotStart as error:
             click.echo(f"Error: {error}", err=True)
             return 2

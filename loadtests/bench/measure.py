@@ -18,6 +18,7 @@ from .verify import Proof, Unproved, asked, prove
 
 ZIPF_LENGTH = 400_000
 _LOG_WAIT_S = 1.5
+LARGE_BYTES = 16 * MIB
 _SPARE_PORTS = 6
 
 
@@ -84,10 +85,12 @@ Tell = Callable[[str], None]
 
 
 class Bench:
-    """Carries out a plan in `directory`, which holds the tools, the certificate and the Zipf paths."""
+    """Carries out a plan in `directory`, which holds the tools, the certificate and the Zipf paths; what has to be on
+    a disk lies in `on_disk`."""
 
-    def __init__(self, plan: Plan, directory: Path, certificate: tuple[Path, Path], tell: Tell) -> None:
+    def __init__(self, plan: Plan, directory: Path, on_disk: Path, certificate: tuple[Path, Path], tell: Tell) -> None:
         self.plan = plan
+        self._on_disk = on_disk
         self.samples: list[Sample] = []
         self.left_out: list[LeftOut] = []
         self.ciphers: dict[str, str] = {}
@@ -116,7 +119,8 @@ class Bench:
                     cores = self.plan.cores(next(row for row in rows if row.workers == workers))
                     self._tell(f"starting {server.name}, {workers} worker{'s' * (workers > 1)}")
                     try:
-                        one = self._start(server, workers, cores, tls=any(row.tls for row in rows))
+                        tls, disk = any(row.tls for row in rows), any(row.work is Work.DISK for row in rows)
+                        one = self._start(server, workers, cores, tls=tls, disk=disk)
                     except CannotStart as error:
                         self._leave_out(server.name, None, str(error))
                         break
@@ -136,11 +140,21 @@ class Bench:
         self._tell(f"left out: {server}{f' in {row}' if row else ''}: {why}")
 
     def _start(
-        self, server: Server, workers: int, cores: Iterable[int], port: int | None = None, *, tls: bool = False
+        self,
+        server: Server,
+        workers: int,
+        cores: Iterable[int],
+        port: int | None = None,
+        *,
+        tls: bool = False,
+        disk: bool = False,
     ) -> Running:
         self._instances += 1
         directory = self._directory / f"{self._instances}-{server.name}"
         directory.mkdir()
+        on_disk = self._on_disk / directory.name
+        if disk:
+            on_disk.mkdir(mode=0o700)
         plain, encrypted, *spare = free_ports(2 + _SPARE_PORTS)
         setup = Setup(
             directory=directory,
@@ -154,6 +168,7 @@ class Bench:
             workers=workers,
             tls=tls,
             memory_bytes=self.plan.memory_mib * MIB,
+            disk=on_disk if disk else None,
         )
         return Running(server, setup, cores, self.plan.nice)
 
@@ -165,10 +180,13 @@ class Bench:
                 continue
             try:
                 proof = prove(one, row, self._origin_port)
+                if row.work is Work.DISK and one.server.forgets_memory:
+                    one.restart()
+                    proof = prove(one, row, self._origin_port)
                 if proof.cipher:
                     self.ciphers[name] = proof.cipher
                 self._load(one, row, proof, 1)  # one second to warm up; not counted
-            except (Unproved, BadTable) as error:
+            except (Unproved, BadTable, CannotStart) as error:
                 self._leave_out(name, row.name, str(error))
                 continue
             ready.append((one, proof))
@@ -224,7 +242,7 @@ class Bench:
             row=row.name,
             server=one.server.name,
             load=load,
-            cpu_us=procfs.cpu_us_per_request(ticks, load.requests),
+            cpu_us=procfs.cpu_us_per_request(ticks, _answers(row, load)),
             memory_bytes=memory,
             disk_bytes=disk,
             origin_requests=asked_between,
@@ -235,6 +253,11 @@ class Bench:
             stolen=max(cores_after[core].stolen_since(cores_before[core]) for core in (*cores, self.plan.load_core)),
             same_processes=stats_before.keys() == stats_after.keys(),
         )
+
+
+def _answers(row: Row, load: Load) -> float:
+    """How many answers were sent: of large bodies not only those that came to their end within the turn."""
+    return load.bytes_read / row.size_bytes if row.size_bytes >= LARGE_BYTES else load.requests
 
 
 def _count_lines(one: Running, expected: int) -> int:

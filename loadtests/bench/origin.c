@@ -2,7 +2,7 @@
  *
  *     origin PORT
  *
- *     /s/BYTES     a cacheable object of that many bytes (up to 4 MiB)
+ *     /s/BYTES     a cacheable object of that many bytes (up to 100 MiB)
  *     /o/N         a cacheable object of 1 KiB whose first bytes say which one it is
  *     /pass/BYTES  the same as /s, not cacheable (no-store)
  *     /count       how many requests for the others have come so far; how a hit is proved
@@ -13,7 +13,7 @@
 
 #include <time.h>
 
-enum { LARGEST = 4 << 20, SMALL = 1024 };
+enum { LARGEST = 100 << 20, SMALL = 1024 };
 
 static unsigned long asked;
 static const char *bytes;

@@ -20,7 +20,7 @@ listen:
 workers: {workers}
 log: {{access: {{path: "{log}"}}}}
 memory: {{size: {memory_mib}MiB, max_object: 4MiB}}
-sites:
+{disk}sites:
   - origin: {{url: "http://127.0.0.1:{origin_port}"}}
 """
 
@@ -31,11 +31,17 @@ _EDGECACHE_TLS = """\
 """
 
 
+_EDGECACHE_DISK = """\
+disk: {{path: "{path}", size: 4GiB, admit: always}}
+"""
+
+
 class Edgecache:
     """edgecache as a user starts it: supervisor, workers and control process, all counted."""
 
     name = "edgecache"
     kind = Kind.CACHE
+    forgets_memory = True
     settings = "defaults but memory.size and memory.max_object 4 MiB; access log and metrics on; all processes counted"
 
     def missing(self) -> str | None:
@@ -60,6 +66,7 @@ class Edgecache:
             _EDGECACHE.format(
                 port=setup.port,
                 tls=tls if setup.tls else "",
+                disk=_EDGECACHE_DISK.format(path=setup.disk) if setup.disk is not None else "",
                 admin_port=setup.spare_ports[0],
                 workers=setup.workers,
                 log=setup.log,
@@ -86,6 +93,7 @@ class Floor:
 
     name = "floor"
     kind = Kind.FLOOR
+    forgets_memory = False
     settings = "bare epoll loop in C, a canned answer per port, no log"
 
     def missing(self) -> str | None:
@@ -114,6 +122,7 @@ class Origin:
 
     name = "origin"
     kind = Kind.ORIGIN
+    forgets_memory = False
     settings = "the C origin asked directly, no log"
 
     def missing(self) -> str | None:
@@ -161,6 +170,7 @@ class Aiohttp:
 
     name = "aiohttp"
     kind = Kind.ORIGIN
+    forgets_memory = False
     settings = "aiohttp application on uvloop answering from memory, no log"
 
     def missing(self) -> str | None:
@@ -173,7 +183,7 @@ class Aiohttp:
 
     def leaves_out(self, row: Row) -> str | None:
         """It is there for the plain rows."""
-        if row.tls or row.workers > 1 or row.work is Work.NOT_MODIFIED:
+        if row.tls or row.workers > 1 or row.work in {Work.NOT_MODIFIED, Work.DISK}:
             return "the aiohttp application answers plain 200s from one process"
         return None
 

@@ -8,7 +8,7 @@ for it than a well-known setting, the setting is used; docs/benchmark.md lists t
 import os
 
 from .process import first_line, open_files
-from .rows import Row
+from .rows import Row, Work
 from .server import MIB, Command, Kind, Launch, Setup, not_installed
 
 _NGINX = """\
@@ -24,9 +24,7 @@ http {{
   log_format combined_cache '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
                             '"$http_referer" "$http_user_agent" $upstream_cache_status';
   access_log {log} combined_cache buffer=64k flush=1s;
-  sendfile off;
-  output_buffers 1 1m;
-  tcp_nodelay on;
+{sending}  tcp_nodelay on;
   keepalive_timeout 300s;
   keepalive_requests 1000000000;
   open_file_cache max={open_files} inactive=300s;
@@ -36,7 +34,7 @@ http {{
   fastcgi_temp_path {directory}/fastcgi;
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
-  proxy_cache_path {directory}/cache levels=1:2 keys_zone=bench:64m max_size={memory_mib}m inactive=1d
+  proxy_cache_path {cache} levels=1:2 keys_zone=bench:64m max_size={memory_mib}m inactive=1d
                    use_temp_path=off;
   upstream origin {{
     server 127.0.0.1:{origin_port};
@@ -72,7 +70,12 @@ class Nginx:
 
     name = "nginx"
     kind = Kind.CACHE
-    settings = "proxy_cache on tmpfs, sendfile off, output_buffers 1 1m, open_file_cache, buffered access log"
+    forgets_memory = False
+    settings = (
+        "proxy_cache on tmpfs (disk rows: on the disk), sendfile off, output_buffers 1 1m, open_file_cache, buffered "
+        "access log"
+    )
+    sending = "  sendfile off;\n  output_buffers 1 1m;\n"
 
     def missing(self) -> str | None:
         """It is one program."""
@@ -88,7 +91,7 @@ class Nginx:
 
     def prepare(self, setup: Setup) -> Launch:
         """One file of configuration; started in the foreground with its master process."""
-        cache = setup.directory / "cache"
+        cache = (setup.disk or setup.directory) / "cache"
         cache.mkdir()
         config = setup.directory / "nginx.conf"
         config.write_text(
@@ -96,6 +99,8 @@ class Nginx:
                 user="user root;" if os.geteuid() == 0 else "",
                 workers=setup.workers,
                 directory=setup.directory,
+                cache=cache,
+                sending=self.sending,
                 log=setup.log,
                 memory_mib=setup.memory_bytes // MIB,
                 origin_port=setup.origin_port,
@@ -110,6 +115,20 @@ class Nginx:
         start = ("nginx", "-p", str(setup.directory), "-e", str(setup.directory / "error.log"), "-c", str(config))
         return Launch((Command(start, setup.directory / "output"),), setup.log, on_disk=cache)
 
+
+class NginxSendfile(Nginx):
+    """The same with sendfile, as its manual recommends for files: beside the other in the rows of the disk."""
+
+    name = "nginx-sf"
+    settings = "the same with sendfile on, sendfile_max_chunk 2m; in the disk rows only"
+    sending = "  sendfile on;\n  sendfile_max_chunk 2m;\n"
+
+    def leaves_out(self, row: Row) -> str | None:
+        """What is in memory is not a file's."""
+        return None if row.work is Work.DISK else "sendfile is for the disk rows"
+
+
+_NO_DISK = "nothing of it is on a disk"
 
 _VCL = """\
 vcl 4.1;
@@ -127,6 +146,7 @@ class Varnish:
 
     name = "varnish"
     kind = Kind.CACHE
+    forgets_memory = False
     settings = "malloc storage, built-in VCL and hit-for-pass, varnishncsa as access log (its CPU and memory counted)"
 
     def missing(self) -> str | None:
@@ -139,6 +159,8 @@ class Varnish:
 
     def leaves_out(self, row: Row) -> str | None:
         """It speaks no TLS by itself."""
+        if row.work is Work.DISK:
+            return _NO_DISK
         return "Varnish speaks no TLS by itself (hitch or another proxy would be measured with it)" if row.tls else None
 
     def prepare(self, setup: Setup) -> Launch:
@@ -200,6 +222,7 @@ class Haproxy:
 
     name = "haproxy"
     kind = Kind.CACHE
+    forgets_memory = False
     settings = "cache with max-object-size 4 MiB (default total/256), httplog raw to a file, http-reuse always"
 
     def missing(self) -> str | None:
@@ -210,9 +233,9 @@ class Haproxy:
         """``HAProxy version 2.6.12-1+deb12u4 2026/…``."""
         return first_line(["haproxy", "-v"]).removeprefix("HAProxy version ").split()[0]
 
-    def leaves_out(self, row: Row) -> str | None:  # noqa: ARG002
-        """It does everything."""
-        return None
+    def leaves_out(self, row: Row) -> str | None:
+        """It does everything but store on a disk."""
+        return _NO_DISK if row.work is Work.DISK else None
 
     def prepare(self, setup: Setup) -> Launch:
         """In the foreground without a master; its log goes to its standard output, a file."""

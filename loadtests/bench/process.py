@@ -206,6 +206,12 @@ class Running:
         if self.launch.log is not None and self.launch.log.exists():
             os.truncate(self.launch.log, 0)
 
+    def restart(self) -> None:
+        """Stop and start it with the same configuration and files."""
+        self.stop()
+        self._processes = []
+        self._start()
+
     def stop(self) -> None:
         """Ends its processes, politely and then not, the last started first."""
         everyone = self.stats() if self._processes else {}

@@ -61,7 +61,7 @@ def spent_ticks(before: Mapping[int, ProcessStat], after: Mapping[int, ProcessSt
     return total
 
 
-def cpu_us_per_request(ticks: int, requests: int, ticks_per_s: int = TICKS_PER_S) -> float:
+def cpu_us_per_request(ticks: int, requests: float, ticks_per_s: int = TICKS_PER_S) -> float:
     """Microseconds of CPU per request; not a number when nothing was answered."""
     return ticks * 1e6 / ticks_per_s / requests if requests else float("nan")
 

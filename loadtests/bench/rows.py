@@ -17,6 +17,8 @@ class Work(StrEnum):
     ZIPF = "zipf"
     NOT_MODIFIED = "not-modified"
     PASS = "pass"
+    DISK = "disk"
+    """A hit whose body is on disk and not in the server's memory; in the page cache, it has been read before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ GROUPS: dict[str, str] = {
     "connections": "1 KiB hits by number of connections",
     "objects": "1 KiB hits: one object and 100,000 by Zipf(0.9), 64 connections",
     "conditional": "If-None-Match answered 304, 64 connections",
+    "disk": "Hits from disk, page cache warm, on a real file system",
     "pass": "Uncacheable 1 KiB passed through, 64 connections",
     "workers": "1 KiB hits by number of workers, 64 connections",
 }
@@ -68,6 +71,8 @@ ROWS: tuple[Row, ...] = (
     Row("objects-1", "objects", "one hot object", KIB),
     Row("objects-zipf", "objects", "100,000 objects, Zipf(0.9)", KIB, work=Work.ZIPF),
     Row("not-modified", "conditional", "304 to If-None-Match", KIB, work=Work.NOT_MODIFIED),
+    Row("disk-64k", "disk", "64 KiB hit from disk", 64 * KIB, work=Work.DISK),
+    Row("disk-100m", "disk", "100 MiB hit from disk, 8 connections", 100 * MIB, work=Work.DISK, connections=8),
     Row("pass-1k", "pass", "1 KiB no-store, passed through", KIB, work=Work.PASS),
     Row("workers-1", "workers", "1 worker", KIB),
     Row("workers-2", "workers", "2 workers", KIB, workers=2),

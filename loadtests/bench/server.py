@@ -40,6 +40,8 @@ class Setup:
     workers: int = 1
     tls: bool = False
     memory_bytes: int = 512 * MIB
+    disk: Path | None = None
+    """Where the cache is to lie on a disk; None where it is to lie in memory."""
 
     @property
     def log(self) -> Path:
@@ -76,6 +78,8 @@ class Server(Protocol):
     name: str
     kind: Kind
     settings: str
+    forgets_memory: bool
+    """Started anew it has on disk what it had, and nothing in memory: how it is brought to hits from disk."""
 
     def missing(self) -> str | None:
         """Why it cannot run here and what would change that, or None."""
@@ -103,6 +107,8 @@ def floor_row(row: Row) -> str | None:
     """The rows a canned answer can stand beside."""
     if row.tls:
         return "the floor speaks no TLS"
+    if row.work is Work.DISK:
+        return "the floor has no disk"
     if row.work is Work.PASS:
         return "the floor passes nothing through; the origin alone stands beside this row"
     if row.workers > 1:

@@ -38,6 +38,8 @@ TARGETS: tuple[Target, ...] = (
     _cpu("tls-1m", 0.75, "nginx"),
     Target("hit-1k", "p99_us", PEERS, 1.00),
     _cpu("pass-1k", 3.00, "nginx"),
+    _cpu("disk-64k", 1.30, "nginx", "nginx-sf"),
+    _cpu("disk-100m", 1.00, "nginx", "nginx-sf"),
     _cpu("workers-2", 1.10, SUBJECT, against_row="workers-1"),
 )
 
