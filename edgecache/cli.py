@@ -23,8 +23,12 @@ DEFAULT_TO = "http://127.0.0.1:8081"
 _WATCH_S = 1.0
 
 if TYPE_CHECKING:
-    from edgecache.config.load import Loaded
+    from edgecache.config.coordinator import CoordinatorFile
+    from edgecache.config.load import Loaded, Override
+    from edgecache.config.load_coordinator import LoadedCoordinator
     from edgecache.config.model import Config
+
+    L = TypeVar("L", Loaded, LoadedCoordinator)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,29 +47,39 @@ def _fail(message: str, status: int = 1) -> NoReturn:
 
 def _read(file: Path | None, given: dict[str, object], *, environment: bool) -> "Loaded":
     """`given`: values from the command line by the key's path. Raises `ConfigError`."""
-    from edgecache.config.load import Override, load
+    from edgecache.config.load import load
 
-    overrides = [
-        Override(tuple(path.split(".")), value, f"--{path.partition('.')[0]}")
+    return load(file, environ=os.environ if environment else {}, overrides=_overrides(given))
+
+
+def _overrides(given: dict[str, object]) -> "list[Override]":
+    from edgecache.config.load import Override
+
+    return [
+        Override(tuple(path.split(".")), value, f"--{path.removeprefix('coordinator.').partition('.')[0]}")
         for path, value in given.items()
         if value is not None
     ]
-    return load(file, environ=os.environ if environment else {}, overrides=overrides)
 
 
 def _load(file: Path | None, given: dict[str, object], *, environment: bool) -> "Config":
     """The same; what is wrong is printed and ends the command."""
+    return _usable(lambda: _read(file, given, environment=environment)).config
+
+
+def _usable(read: "Callable[[], L]") -> "L":
+    """What was read; what is wrong with it is printed and ends the command."""
     from edgecache.config.load import ConfigError
 
     try:
-        loaded = _read(file, given, environment=environment)
+        loaded = read()
     except ConfigError as error:
         report.console(stderr=True).print(report.problems(error.problems))
         number = len(error.problems)
         _fail(f"the configuration cannot be used: {number} problem{'s' if number > 1 else ''}", 2)
     for warning in loaded.warnings:
         click.echo(f"edgecache: {warning}", err=True)
-    return loaded.config
+    return loaded
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -167,15 +181,172 @@ def demo(*, listen: str, admin: str) -> None:
     sys.exit(run(addresses["--listen"], addresses["--admin"], say=click.echo))
 
 
+@cli.group(invoke_without_command=True, short_help="Run the purge coordinator of a fleet; manage its tokens.")
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="EDGECACHE_CONFIG",
+    help="Configuration file (YAML).  [env: EDGECACHE_CONFIG]",
+)
+@click.option(
+    "--listen",
+    metavar="ADDR:PORT",
+    help=_setting("coordinator.listen", "Address for edges and callers.", "127.0.0.1:8090"),
+)
+@click.option(
+    "--data",
+    metavar="DIR",
+    help=_setting("coordinator.data", "Directory of the log and the tokens.", "state directory"),
+)
+@click.pass_context
+def coordinator(context: click.Context, *, file: Path | None, listen: str | None, data: str | None) -> None:
+    """Run the purge coordinator of a fleet, until SIGTERM or Ctrl-C.
+
+    It keeps the log of purges, and sends each to every edge that subscribes. Make tokens before anything else:
+
+    \b
+      edgecache coordinator token add deploy --scope purge
+      edgecache coordinator token add edges --scope edge
+    """
+    given: dict[str, object] = {"coordinator.listen": listen, "coordinator.data": data}
+    context.obj = lambda: _load_coordinator(file, given, environment=True)
+    if context.invoked_subcommand is None:
+        from edgecache.supervisor import coordinate
+
+        config = context.obj()
+        sys.exit(coordinate.serve(config, lambda: _read_coordinator(file, given, environment=True)))
+
+
+def _read_coordinator(file: Path | None, given: dict[str, object], *, environment: bool) -> "LoadedCoordinator":
+    """Raises `ConfigError`."""
+    from edgecache.config.load_coordinator import load_coordinator
+
+    return load_coordinator(file, environ=os.environ if environment else {}, overrides=_overrides(given))
+
+
+def _load_coordinator(file: Path | None, given: dict[str, object], *, environment: bool) -> "CoordinatorFile":
+    return _usable(lambda: _read_coordinator(file, given, environment=environment)).config
+
+
+@coordinator.group()
+def token() -> None:
+    """Who may purge, subscribe and look. A running coordinator takes changes up within a second."""
+
+
+def _tokens(context: click.Context) -> Path:
+    from edgecache.supervisor.coordinate import tokens_path
+
+    return tokens_path(context.obj().coordinator)
+
+
+@token.command("add")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(["purge", "edge", "read", "admin"]),
+    help="What it allows; repeatable. admin: everything.",
+)
+@click.option("--site", "sites", metavar="NAME", multiple=True, help="Purge only this site's keys; repeatable.")
+@click.option(
+    "--host", "hosts", metavar="HOST", multiple=True, help='With --site: purge URLs there, "*." too; repeatable.'
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=0.001), metavar="N", help="Purges per second, instead of coordinator.rate."
+)
+@click.pass_context
+def token_add(
+    context: click.Context,
+    *,
+    name: str,
+    scopes: tuple[str, ...],
+    sites: tuple[str, ...],
+    hosts: tuple[str, ...],
+    rate: float | None,
+) -> None:
+    """Make a token and print it. Only its hash is kept: it cannot be shown again."""
+    from edgecache.http.clock import wall_clock
+    from edgecache.purge.coordinator import tokens as book
+
+    try:
+        made = book.add(
+            _tokens(context), name, map(book.Scope, scopes), now=wall_clock(), sites=sites, hosts=hosts, rate=rate
+        )
+    except book.TokensError as error:
+        _fail(str(error))
+    click.echo(made)
+
+
+@token.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def token_list(context: click.Context, *, as_json: bool) -> None:
+    """Names, scopes and limits of all tokens."""
+    from edgecache.purge.coordinator import tokens as book
+
+    try:
+        grants = book.read(_tokens(context))
+    except book.TokensError as error:
+        _fail(str(error))
+    rows = [
+        {
+            "name": grant.name,
+            "scopes": sorted(grant.scopes),
+            "sites": list(grant.sites),
+            "hosts": list(grant.hosts),
+            "rate": grant.rate,
+            "created": grant.created,
+        }
+        for grant in grants
+    ]
+    if as_json:
+        _json({"tokens": rows})
+    else:
+        report.console().print(report.tokens(rows))
+
+
+@token.command("remove")
+@click.argument("name")
+@click.pass_context
+def token_remove(context: click.Context, *, name: str) -> None:
+    """Remove a token. Calls with it are refused within a second; an edge that subscribed with it stays connected."""
+    from edgecache.purge.coordinator import tokens as book
+
+    try:
+        book.remove(_tokens(context), name)
+    except book.TokensError as error:
+        _fail(str(error))
+
+
 @cli.command(short_help="Validate a configuration file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check(file: Path) -> None:
     """Validate a configuration file, alone: the environment is left out. All errors are shown at once."""
+    from edgecache.config.load_coordinator import is_coordinator
+
+    if _usable_kind(file, is_coordinator):
+        made = _load_coordinator(file, {}, environment=False).coordinator
+        click.echo(f"{file}: valid, a coordinator on {made.listen}")
+        return
     config = _load(file, {}, environment=False)
     number = len(config.sites)
     click.echo(f"{file}: valid, {number} site{'s' if number > 1 else ''}")
     for site in config.sites:
         click.echo(f"  {report.plain(site.title)}: {', '.join(site.hosts) or 'every host'} -> {site.origin.url}")
+
+
+def _usable_kind(file: Path, kind: Callable[[Path], bool]) -> bool:
+    """False for a file that cannot be read: who reads it as an edge's says what is wrong."""
+    from edgecache.config.load import ConfigError
+
+    try:
+        return kind(file)
+    except ConfigError:
+        return False
 
 
 def _client_options(command: F) -> F:
@@ -193,7 +364,7 @@ def _client_options(command: F) -> F:
             metavar="URL",
             default=DEFAULT_TO,
             envvar="EDGECACHE_TO",
-            help=f"Admin API of the edge.  [env: EDGECACHE_TO; default: {DEFAULT_TO}]",
+            help=f"Admin API of the edge, or a coordinator.  [env: EDGECACHE_TO; default: {DEFAULT_TO}]",
         ),
     ):
         command = decorate(command)
@@ -223,6 +394,7 @@ def _json(value: dict[str, Any]) -> None:
 @click.option(
     "--wait", is_flag=True, help="Wait for every edge and print a row for each; exit 1 if one did not confirm."
 )
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.001, 300), metavar="S", help="With --wait: how long.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @_client_options
 def purge(
@@ -235,6 +407,7 @@ def purge(
     site: str | None,
     soft: bool,
     wait: bool,
+    timeout_s: float | None,
     as_json: bool,
     to: str,
     token_file: str | None,
@@ -246,6 +419,8 @@ def purge(
     body |= {"urls": urls, "keys": keys, "hosts": hosts, "prefixes": prefixes}
     if site is not None:
         body["site"] = site
+    if timeout_s is not None:
+        body["timeout_s"] = timeout_s
     receipt = _ask(to, token_file, lambda client: client.purge(body))
     if as_json:
         _json(receipt)

@@ -212,6 +212,21 @@ def purge(receipt: dict[str, Any]) -> RenderableType:
     for edge in receipt["edges"]:
         done = Text("yes", style="green") if edge["applied"] else Text("no", style="bold red")
         table.add_row(Text(plain(edge["edge"])), done, f"{milliseconds(edge['duration_s'] * 1000)} ms")
+    for name in receipt.get("away", ()):
+        table.add_row(Text(plain(name)), Text("away", style="yellow"), "")
+    return table
+
+
+# --- tokens ---
+
+
+def tokens(rows: Iterable[dict[str, Any]]) -> RenderableType:
+    """A row per token."""
+    table = _table("token", "scopes", "sites", "hosts", "purges/s")
+    for row in rows:
+        names = [", ".join(map(plain, row[key])) for key in ("scopes", "sites", "hosts")]
+        rate = "as configured" if row["rate"] is None else f"{row['rate']:g}"
+        table.add_row(Text(plain(row["name"])), *map(Text, names), rate)
     return table
 
 

@@ -87,7 +87,7 @@ def load(
     data: dict[str, Any] = document.data
     given: dict[Path, str] = {}
     warnings: list[str] = []
-    for path, value, where in (*_from_environment(environ or {}, problems, warnings), *_from_overrides(overrides)):
+    for path, value, where in (*from_environment(environ or {}, problems, warnings), *from_overrides(overrides)):
         put_at(data, path, value)
         given[path] = where
 
@@ -150,16 +150,16 @@ def read_file(file: FilePath | None) -> tuple[source.Document, list[Problem]]:
     ]
 
 
-def _from_environment(
-    environ: Mapping[str, str], problems: list[Problem], warnings: list[str]
+def from_environment(
+    environ: Mapping[str, str], problems: list[Problem], warnings: list[str], root: type[BaseModel] = Config
 ) -> list[tuple[tuple[str, ...], object, str]]:
     """Empty variables count as not given: compose files and unit files leave them so.
 
     Variables that are like no option are somebody else's: Kubernetes sets EDGECACHE_PORT and the like for a service
     of that name.
     """
-    known = {option.variable: option for option in options()}
-    shorthands = {PREFIX + "_".join(path).upper(): path for path in SHORTHANDS}
+    known = {option.variable: option for option in options(root)}
+    shorthands = {PREFIX + "_".join(path).upper(): path for path in SHORTHANDS if section_at(path, root)}
     names = [name.removeprefix(PREFIX).lower() for name in (*known, *shorthands, *RESERVED)]
     found: list[tuple[tuple[str, ...], object, str]] = []
     for variable in sorted(environ):
@@ -186,7 +186,7 @@ def _value(option: Option, text: str) -> object:
     return text
 
 
-def _from_overrides(overrides: Iterable[Override]) -> list[tuple[tuple[str, ...], object, str]]:
+def from_overrides(overrides: Iterable[Override]) -> list[tuple[tuple[str, ...], object, str]]:
     return [(override.path, override.value, override.option) for override in overrides]
 
 

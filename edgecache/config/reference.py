@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from edgecache.config.coordinator import CoordinatorConfig
 from edgecache.config.fields import key_of
 from edgecache.config.load import SHORTHANDS
 from edgecache.config.model import Config
@@ -125,9 +126,20 @@ def _section(section: type[BaseModel], path: tuple[str, ...], *, listed: bool) -
             yield from _section(listed_section, below, listed=True)
 
 
+_COORDINATOR = """
+# The coordinator's file
+
+`edgecache coordinator -c FILE` reads a file of its own. Beside the section `coordinator` it has `log.level` and
+`log.format`, with the meaning they have for an edge. Every key is optional, and so is the file. SIGHUP takes over
+`rate`, `burst`, `wait_timeout`, `log`, the certificates and the tokens; anything else needs a restart.
+"""
+
+
 def page() -> str:
     """The whole page."""
-    return _HEAD + "\n".join(_section(Config, (), listed=False)) + "\n"
+    edge = "\n".join(_section(Config, (), listed=False))
+    coordinator = "\n".join(_section(CoordinatorConfig, ("coordinator",), listed=False))
+    return f"{_HEAD}{edge}\n{_COORDINATOR}{coordinator}\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,180 @@
+"""`edgecache coordinator`: one process, its signals, and what it is built from.
+
+SIGHUP reads the configuration, the tokens and the certificates again; SIGTERM and SIGINT end calls under way, tell the
+edges and stop.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvloop
+
+from edgecache.admin.tokens import default_path
+from edgecache.config.coordinator import CoordinatorConfig, CoordinatorFile, CoordinatorTlsServerConfig
+from edgecache.config.load import ConfigError
+from edgecache.config.load_coordinator import LoadedCoordinator
+from edgecache.edge.tls import CIPHERS
+from edgecache.http.clock import wall_clock
+from edgecache.observe import log
+from edgecache.purge.bus import BusError, PurgeBus
+from edgecache.purge.coordinator.hub import Hub
+from edgecache.purge.coordinator.server import CoordinatorServer
+from edgecache.purge.coordinator.service import Coordinator
+from edgecache.purge.coordinator.tokens import TokenBook, TokensError
+from edgecache.purge.sqlite_log import Retention, SqliteLog
+from edgecache.supervisor import machine
+
+_log = logging.getLogger("edgecache.purge")
+
+_RELOADED = {"rate", "burst", "wait_timeout_s", "tls"}
+"""Keys that SIGHUP takes over; the others need a restart."""
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class StartError(Exception):
+    """The coordinator cannot run; one line, and what to do."""
+
+
+def serve(config: CoordinatorFile, load: Callable[[], LoadedCoordinator]) -> int:
+    """Run a coordinator until SIGTERM or SIGINT. Returns the process's exit code.
+
+    `load` reads the configuration again, for SIGHUP, and raises `ConfigError`.
+    """
+    log.set_up(config.log.level, config.log.format)
+    machine.raise_file_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_run(config, load))
+        except StartError as error:
+            _log.error("%s", error)
+            return 2
+    return 0
+
+
+def data_folder(config: CoordinatorConfig) -> Path:
+    if config.data is not None:
+        return Path(config.data)
+    return default_path(os.environ, root=os.geteuid() == 0).parent / "coordinator"
+
+
+def tokens_path(config: CoordinatorConfig) -> Path:
+    return Path(config.tokens_file) if config.tokens_file is not None else data_folder(config) / "tokens.json"
+
+
+def make_bus(config: CoordinatorConfig) -> PurgeBus:
+    retention = Retention(
+        age_s=config.keep_s, entries=config.keep_entries, keys_s=config.keep_keys_s, audit_s=config.keep_audit_s
+    )
+    return SqliteLog(data_folder(config), retention)
+
+
+def make_coordinator(config: CoordinatorConfig, bus: PurgeBus) -> Coordinator:
+    """Raises `TokensError`. In a running event loop."""
+    hub = Hub(
+        bus, wall=wall_clock, heartbeat_s=config.heartbeat_s, stall_s=config.stall_timeout_s, most=config.max_edges
+    )
+    book = TokenBook(tokens_path(config), asyncio.get_running_loop().time)
+    return Coordinator(
+        bus, book, hub, wall=wall_clock, rate=config.rate, burst=config.burst, wait_s=config.wait_timeout_s
+    )
+
+
+def server_context(tls: CoordinatorTlsServerConfig) -> ssl.SSLContext:
+    """Raises OSError and ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[tls.min_version]
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    _load(context, tls)
+    return context
+
+
+def _load(context: ssl.SSLContext, tls: CoordinatorTlsServerConfig) -> None:
+    """Also into a context that is in use: connections made from then on see the new files."""
+    context.load_cert_chain(tls.cert, tls.key, password="")
+    if tls.client_ca is not None:
+        context.load_verify_locations(tls.client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL  # callers that purge may come without: only edges must show one
+
+
+async def _run(file: CoordinatorFile, load: Callable[[], LoadedCoordinator]) -> None:
+    config = file.coordinator
+    async with AsyncExitStack() as stack:
+        bus = make_bus(config)
+        try:
+            await bus.start()
+            stack.push_async_callback(bus.close)
+            coordinator = make_coordinator(config, bus)
+            tls = server_context(config.tls) if config.tls is not None else None
+        except BusError as error:
+            raise StartError(f"{error.detail}; {error.remedy}") from None
+        except TokensError as error:
+            raise StartError(str(error)) from None
+        except (OSError, ValueError) as error:
+            raise StartError(f"coordinator.tls: {error}") from None
+        await coordinator.start()
+        server = CoordinatorServer(
+            coordinator,
+            config.listen,
+            hosts=config.hosts,
+            tls=tls,
+            certificates=config.tls is not None and config.tls.client_ca is not None,
+        )
+        stack.push_async_callback(server.close)
+        try:
+            await server.start()
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {config.listen}: {error.strerror}; choose another address with coordinator.listen"
+            ) from None
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: _reload(file, load, coordinator, tls))
+        _say_where(server, coordinator, config)
+        await stop.wait()
+        _log.info("stopping: edges connect again when there is a coordinator")
+
+
+def _say_where(server: CoordinatorServer, coordinator: Coordinator, config: CoordinatorConfig) -> None:
+    scheme = "http" if config.tls is None else "https"
+    state = coordinator.bus.state()
+    _log.info("coordinator on %s://%s, log in %s at %d", scheme, server.address, data_folder(config), state.head)
+    if not len(coordinator.book):
+        _log.warning(
+            "there are no tokens yet: nobody may purge or subscribe",
+            extra={"remedy": "edgecache coordinator token add NAME --scope purge (or edge, read, admin)"},
+        )
+    if config.tls is None and not config.listen.loopback:
+        _log.warning(
+            "tokens and purges cross the network unencrypted",
+            extra={"remedy": "set coordinator.tls, or put it behind something that speaks TLS"},
+        )
+
+
+def _reload(
+    before: CoordinatorFile, load: Callable[[], LoadedCoordinator], coordinator: Coordinator, tls: ssl.SSLContext | None
+) -> None:
+    try:
+        file = load().config
+        config = file.coordinator
+        if tls is not None and config.tls is not None:
+            _load(tls, config.tls)
+        coordinator.book.read()
+    except (ConfigError, TokensError, OSError, ValueError) as error:
+        _log.error("the configuration was not taken over, nothing has changed: %s", error)
+        return
+    coordinator.configure(rate=config.rate, burst=config.burst, wait_s=config.wait_timeout_s)
+    log.set_up(file.log.level, file.log.format)
+    old = before.coordinator
+    changed = [name for name in CoordinatorConfig.model_fields if getattr(config, name) != getattr(old, name)]
+    if rest := [name for name in changed if name not in _RELOADED or (name == "tls" and tls is None)]:
+        _log.warning("changed, and not taken over: %s", ", ".join(rest), extra={"remedy": "restart the coordinator"})
+    _log.info("the configuration is read again, with %d tokens", len(coordinator.book))
