@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 cdef enum:
     TYPE_OPT = 41
-    META_FIRST = 128                 # RFC 6895 3.1: QTYPEs and meta types; ANY is answered where it is in the table
+    TYPE_ANY = 255                   # answered where it is in the table
+    META_FIRST = 128                 # RFC 6895 3.1: QTYPEs and meta types are for Python
     META_LAST = 255
     CLIENTS = 1 << 15                # client networks remembered, direct-mapped
     UNASKED = 0
@@ -40,6 +41,7 @@ class Answer(NamedTuple):
     patches: tuple = ()
     by_client: bool = False
     counted: tuple = (-1, -1)
+    additional: int = 0
 
 
 class Node(NamedTuple):
@@ -141,6 +143,7 @@ cdef class Table:
         a.answers = answer[1]
         a.authority = answer[2]
         a.flags = answer[3]
+        a.additional = answer[7]
         a.by_client = answer[5]
         for i in range(2):
             a.counted[i] = answer[6][i]
@@ -260,6 +263,8 @@ cdef class Table:
         found.scope = NO_SCOPE
         found.place = -1
         found.error = False
+        if q.kind == 0 or q.kind == TYPE_OPT or META_FIRST <= q.kind <= META_LAST and q.kind != TYPE_ANY:
+            return 0
         node = self._find_node(q.name, q.name_n, q.hashes[0])
         if node == NULL:
             # RFC 4592 3.3.1: the closest encloser, then its wildcard.
@@ -282,7 +287,7 @@ cdef class Table:
         if node.slow:
             return 0
         found.subject = <uint32_t> (node - self.nodes)
-        chosen = node.other if (q.kind < META_FIRST or q.kind > META_LAST) and q.kind != TYPE_OPT and q.kind else -1
+        chosen = node.other if q.kind != TYPE_ANY else -1
         for i in range(node.kinds):
             if node.kind[i].type == q.kind:
                 chosen = node.kind[i].answer
@@ -363,6 +368,8 @@ cdef class Table:
             return None
         if cookie and len(cookie) != 24:
             raise ValueError("a cookie of both sides has 24 octets")
+        if found.answer.additional and length_of(&q, found.answer, cookie and q.cookie_n) > most:
+            return None
         self.count(&found)
         n = put_together(
             &q, p, found.answer, found.scope,
@@ -443,28 +450,34 @@ cdef size_t put_cut(
     return at
 
 
+cdef size_t length_of(const dp_query *q, const Reply *answer, bint cookie) noexcept nogil:
+    """Of the whole answer."""
+    cdef size_t n = DP_HEADER + q.question_n + answer.body_n
+    if q.edns:
+        n += OPT_N
+        n += SUBNET_N + q.address_n if q.subnet else 0
+        n += COOKIE_N if cookie else 0
+    return n
+
+
 cdef size_t put_together(
     const dp_query *q, const uint8_t *packet, const Reply *answer, int scope, const uint8_t *cookie, size_t most,
     uint8_t *out
 ) noexcept nogil:
     """The whole answer in at most `most` octets, or cut. `out` has room for the body and 512 octets."""
-    cdef size_t at = DP_HEADER + q.question_n + answer.body_n, i
+    cdef size_t at = length_of(q, answer, cookie != NULL), i
     cdef uint8_t *body
-    if q.edns:
-        at += OPT_N
-        at += SUBNET_N + q.address_n if q.subnet else 0
-        at += COOKIE_N if cookie != NULL else 0
     if at > most:
         return put_cut(q, packet, answer.flags, scope, cookie, out)
     at = put_front(q, packet, answer.flags, out)
     dp_put16(out + 6, answer.answers)
     dp_put16(out + 8, answer.authority)
+    dp_put16(out + 10, answer.additional + q.edns)
     body = out + at
     memcpy(body, answer.body, answer.body_n)
     for i in range(answer.patches):
         dp_put16(body + answer.patch[i].at, 0xC000 | (q.name_n + answer.patch[i].more))
     at += answer.body_n
     if q.edns:
-        out[11] = 1
         at += put_opt(q, scope, cookie, out + at)
     return at

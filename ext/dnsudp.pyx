@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from edgecache._native.dnsguard cimport Cookies, Limiter
-from edgecache._native.dnstable cimport DP_HEADER, Found, Table, dp_put16, dp_query, dp_read, put_cut, put_together
+from edgecache._native.dnstable cimport DP_HEADER, Found, Table, dp_put16, dp_query, dp_read, length_of, put_cut, put_together
 from edgecache._native.sync cimport iovec
 
 cdef extern from *:
@@ -323,6 +323,8 @@ cdef class Responder:
         length = self.most if q.size > self.most else q.size if q.size > 512 else 512
         if not proven and most < length:
             length = most
+        if found.answer.additional and length_of(q, found.answer, reply_cookie != NULL) > length:
+            return self._by_slow(slot, n, peer, version, self.most if proven else min(most, self.most))
         slot.out.iov_base = slot.answer
         self.counted[ANSWERED] += 1
         self.table.count(&found)

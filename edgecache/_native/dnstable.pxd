@@ -36,7 +36,7 @@ cdef struct Reply:
     const uint8_t *body
     uint32_t body_n
     uint16_t flags                   # of the header, without what is copied from the query
-    uint16_t answers, authority
+    uint16_t answers, authority, additional
     uint16_t patches
     Patch *patch
     int32_t counted[2]               # counters it adds to; -1: none
@@ -111,6 +111,7 @@ cdef class Table:
     cdef int find(self, dp_query *q, const uint8_t *peer, int version, Found *found) except -1
 
 
+cdef size_t length_of(const dp_query *q, const Reply *answer, bint cookie) noexcept nogil
 cdef size_t put_together(
     const dp_query *q, const uint8_t *packet, const Reply *answer, int scope, const uint8_t *cookie, size_t most,
     uint8_t *out

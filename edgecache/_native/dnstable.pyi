@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
     records: bytes
     answers: int
-    """Records in the answer section; those of the authority section follow them."""
+    """Records in the answer section; those of the others follow them."""
     authority: int = 0
     flags: int = 0x0400
     """Of the header: AA and the RCODE. QR, RD and TC are seen to."""
@@ -32,6 +32,8 @@ class Answer(NamedTuple):
     """It holds for the client's network alone (answer.py's CLIENT_BITS_4 and _6): no scope is wider."""
     counted: tuple[int, int] = (-1, -1)
     """Numbers of the counters that each use of it adds to; -1 for none."""
+    additional: int = 0
+    """Records in the additional section, OPT apart. If all do not fit, the slow path leaves some of them out."""
 
 Ready: TypeAlias = Callable[[int, int, bytes | None], Answer | object | None]
 
@@ -39,8 +41,8 @@ class Node(NamedTuple):
     """An owner name, or an empty non-terminal."""
 
     zone: int
-    kinds: Mapping[int, Answer | int]
-    """By type: an answer for everybody, or the number of a geo."""
+    kinds: Mapping[int, Answer | int | None]
+    """By type: an answer for everybody, the number of a geo, or None for the slow path."""
     other: Answer | None
     """For every type not in `kinds` that may be asked for: no data, or the CNAME. None: the slow path answers."""
     slow: bool = False

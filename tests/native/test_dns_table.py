@@ -320,6 +320,18 @@ def test_cutting(packet: bytes, most: int, cut: bool) -> None:
     assert message.edns == dns.message.from_wire(packet).edns
 
 
+@pytest.mark.parametrize(("room", "here"), [(30, True), (29, False)])
+def test_additional_records_that_do_not_fit_are_left_to_python(room: int, here: bool) -> None:
+    glue = Answer(b"\xc0\x0c\0\2\0\1\0\0\0\x3c\0\2\xc0\x0c\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1", 1, additional=1)
+    made = Table({APEX: Node(0, {2: glue}, None)}, [None])
+    packet = query("example.com", "NS", use_edns=0)
+    answer = made.answer(packet, PEER, most=len(packet) + room)
+    assert (answer is not None) == here
+    if answer is not None:
+        message = dns.message.from_wire(answer)
+        assert (len(message.answer), len(message.additional), message.edns) == (1, 1, 0)
+
+
 def test_a_cookie_is_sent_where_there_was_one() -> None:
     cookie = bytes(range(24))
     message = ask(optioned(option(10, bytes(8)), option(8, b"\0\1\x18\0\x0a\0\0")), cookie=cookie)
