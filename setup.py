@@ -70,6 +70,7 @@ def compiled_as_it_stands() -> list[Extension]:
 
 
 setup(
+    options={"build_ext": {"parallel": len(os.sched_getaffinity(0))}},  # C compilers side by side
     ext_modules=cythonize(
         extensions,
         build_dir="build/cython",
