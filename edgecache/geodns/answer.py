@@ -101,11 +101,11 @@ def choose(order: PopList, name: GeoName, kind: int, pops: tuple[Pop, ...], heal
     if not live:
         return _all_down(mine, name, kind, pops, health)
     sorted_, full, hashed = _for_client(live, pops, client)
-    taken, addresses = _take(sorted_, name.answers, kind, pops)
-    said = sorted_[: sorted_.index(taken[-1]) + 1] if taken else sorted_[:1]
-    by_client = bool(full) or not hashed.isdisjoint(said)
+    taken, addresses = _take([pop for pop in sorted_ if pop not in full] + full, name.answers, kind, pops)
+    said = sorted_[: max(map(sorted_.index, taken)) + 1] if taken else sorted_[:1]
+    by_client = not hashed.isdisjoint(said)
     passed = [(pop, "down") for pop, rank in mine if not health.usable[pop] and rank <= _worst(live, taken)]
-    passed += [(pop, "full") for pop in full if pop not in said]
+    passed += [(pop, "full") for pop in full if pop in said and pop not in taken]
     ttl_s = _ttl(name, health, [*said, *(pop for pop, _ in passed)])
     if not addresses:
         reason = Reason.NO_ADDRESS
@@ -140,7 +140,7 @@ def _all_down(mine: list[tuple[int, int]], name: GeoName, kind: int, pops: tuple
 def _for_client(
     live: list[tuple[int, int]], pops: tuple[Pop, ...], client: bytes
 ) -> tuple[list[int], list[int], set[int]]:
-    """In this client's order; who is full for it; and whose place depends on the client."""
+    """In this client's order; who is full for it, and so comes last; and whose place depends on the client."""
     hashed = {pop for pop, _ in live if pops[pop].share < 1}
     order: list[int] = []
     at = 0
@@ -156,9 +156,7 @@ def _for_client(
         order += group
         at = end
     full = [pop for pop in order if pops[pop].share < 1 and _unit(b"share", client, pops[pop]) >= pops[pop].share]
-    if full and len(full) < len(order):  # if all are full, none is
-        order = [pop for pop in order if pop not in full] + full
-    else:
+    if len(full) == len(order):  # if all are full, none is
         full = []
     return order, full, hashed
 

@@ -52,7 +52,7 @@ listen: ["127.0.0.1:{port}"]
 admin: {{address: "127.0.0.1:{admin_port}"}}
 workers: {workers}
 check: {{type: none}}
-rate_limit: {{responses: 0, errors: 0}}
+rate_limit: {{responses: 0}}
 location: {{files: ["{database}"]}}
 pops:
 {pops}
