@@ -165,14 +165,14 @@ def _write(asked: Query, reply: Reply, options: bytes, most: int, size: int) -> 
     try:
         for section, rrsets in ((dns.renderer.ANSWER, reply.answer), (dns.renderer.AUTHORITY, reply.authority)):
             for rrset in rrsets:
-                renderer.add_rrset(section, rrset)
+                renderer.add_rrset(section, rrset, want_shuffle=False)  # the nearest first
     except dns.exception.TooBig:
         counts = (1, 0, 0, 1 if opt else 0)
         head = struct.pack(">6H", asked.id, flags | TC, *counts)
         return head + asked.question + opt
     for rrset in reply.additional:
         try:
-            renderer.add_rrset(dns.renderer.ADDITIONAL, rrset)
+            renderer.add_rrset(dns.renderer.ADDITIONAL, rrset, want_shuffle=False)
         except dns.exception.TooBig:
             break
     renderer.write_header()

@@ -138,6 +138,9 @@ class TableMaker:
         nodata = _negative(zone, Rcode.NOERROR, zone.negative_s)
         found: dict[bytes, Node] = {}
         for name in {*zone.nodes, *zone.geo}:
+            cut = zone.cut(name)
+            if cut is not None and cut != name:
+                continue  # not ours to answer: the delegation is what is found
             owner = name.canonicalize().to_wire() or b""
             found[owner] = self._node(index, zone, name, zone.nodes.get(name, {}), nodata)
         apex = zone.origin.canonicalize().to_wire() or b""

@@ -69,7 +69,7 @@ class Zone:
 
     def _step(self, name: dns.name.Name, kind: int, geo: Geo, reply: Reply) -> dns.name.Name | None:
         """One name's part of the reply; returns where an alias leads."""
-        cut = self._cut(name, kind)
+        cut = self.cut(name, kind)
         if cut is not None:
             self._refer(cut, reply)
             return None
@@ -106,7 +106,7 @@ class Zone:
             rrset.add(dns.rdata.from_wire(_IN, RdataType(kind), address, 0, len(address)))
         reply.answer.append(rrset)
 
-    def _cut(self, name: dns.name.Name, kind: int) -> dns.name.Name | None:
+    def cut(self, name: dns.name.Name, kind: int = ANY) -> dns.name.Name | None:
         """The highest delegation on the way to a name. DS records are the parent's (RFC 4035 §3.1.4.1)."""
         labels = len(name) - len(self.origin)
         for depth in range(1, labels + 1):
