@@ -359,6 +359,8 @@ class Worker:
         if self._leases is not None:
             self._leases.stop()
         self.pipeline.codings.close()
+        if self.pipeline.slicer is not None:
+            await self.pipeline.slicer.close()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
         if self._tiers is not None:
             await self._tiers.close()
@@ -654,7 +656,7 @@ def _hop(config: Config) -> Hop:
 def _site(site: SiteConfig, config: Config) -> Site:
     port = next((listen.address.port for listen in config.listen if listen.tls is not None), 443)
     return Site(
-        policy=site_policy(site, config.memory),
+        policy=site_policy(site, config.memory, disk=config.disk.path is not None),
         origin=_origin(site.origin),
         hosts=site.hosts,
         hsts=site.hsts.value if site.hsts is not None else None,

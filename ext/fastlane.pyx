@@ -115,8 +115,8 @@ cdef enum:
     HAS_ETAG = 256
     HAS_LAST_MODIFIED = 512
     BODY_IN_FILE = 32768
-    # HIT_FOR_PASS, NO_CACHE, PARTIAL, HEAD_ONLY, UNSIZED: never for the lane
-    DENIED = 2 | 16 | 32 | 4096 | 8192
+    # HIT_FOR_PASS, NO_CACHE, PARTIAL, HEAD_ONLY, UNSIZED, SLICED: never for the lane
+    DENIED = 2 | 16 | 32 | 4096 | 8192 | 16384
 
 cdef char[ROOM] buffer           # one response at a time: the GIL is held from its first octet to its last
 cdef char[ROOM + 32] smaller     # a 304 made of it: its status line may be longer than the one it replaces

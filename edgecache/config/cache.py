@@ -18,7 +18,18 @@ from edgecache.config.fields import (
     optional_duration,
     optional_size,
 )
-from edgecache.config.units import GIB, KIB, MIB
+from edgecache.config.units import GIB, KIB, MIB, parse_size
+
+SLICE_EXPECTED = "a size from 64KiB to 64MiB, such as 4MiB, or off"
+
+
+def _slice(value: object) -> object:
+    if value is False or value == "off":  # YAML 1.1 reads a bare `off` as false
+        return 0
+    size = parse_size(value)
+    if size and not 64 * KIB <= size <= 64 * MIB:
+        raise ValueError(SLICE_EXPECTED)
+    return size
 
 
 class QueryConfig(Section):
@@ -149,6 +160,11 @@ class CacheConfig(Section):
     )
     max_object_bytes: Annotated[int | None, BeforeValidator(optional_size)] = Field(
         None, ge=0, le=GIB, description="Largest body stored. Default: memory.max_object, which is also the most."
+    )
+    slice_bytes: Annotated[int, BeforeValidator(_slice)] = Field(
+        4 * MIB,
+        description="With a disk tier, larger bodies are stored on disk in slices of this size, so that a range takes "
+        "no more of the origin than the slices it lies in. off: they are passed through.",
     )
     max_vary_fields: int = Field(16, ge=0, le=64, description="Responses that vary on more fields are not stored.")
     max_ranges: int = Field(16, ge=1, le=256, description="Ranges answered in one response; with more: the whole.")

@@ -5,8 +5,9 @@ from edgecache.config.tiers import MemoryConfig
 from edgecache.policy.site import QueryMode, QueryRecipe, SitePolicy
 
 
-def site_policy(site: SiteConfig, memory: MemoryConfig) -> SitePolicy:
-    """`site` as `Config.sites` holds it, that is with the top-level `cache` already filled in."""
+def site_policy(site: SiteConfig, memory: MemoryConfig, *, disk: bool = False) -> SitePolicy:
+    """`site` as `Config.sites` holds it, that is with the top-level `cache` already filled in. `disk`: is there a disk
+    tier, where slices of large responses lie?"""
     cache = site.cache
     most = memory.max_object_bytes
     return SitePolicy(
@@ -37,6 +38,7 @@ def site_policy(site: SiteConfig, memory: MemoryConfig) -> SitePolicy:
         max_vary_fields=cache.max_vary_fields,
         max_ranges=cache.max_ranges,
         max_object_bytes=most if cache.max_object_bytes is None else min(cache.max_object_bytes, most),
+        slice_bytes=cache.slice_bytes if disk else 0,
         strip_surrogate_keys=not site.expose_surrogate_keys,
         max_tag_bytes=cache.surrogate_keys_limit_bytes,
     )

@@ -19,7 +19,10 @@ class MemoryConfig(Section):
         description="A hard bound on the memory tier: objects, index, shared counters and slack.",
     )
     max_object_bytes: Size = Field(
-        MIB, ge=KIB, le=GIB, description="Responses with a larger body are not kept in memory."
+        MIB,
+        ge=KIB,
+        le=GIB,
+        description="Responses with a larger body are not kept in memory, but on disk in slices (cache.slice).",
     )
     eviction: Literal["lru", "s3fifo", "sieve"] = Field(
         "lru",

@@ -13,9 +13,22 @@ from typing import assert_never
 from edgecache.edge import respond
 from edgecache.edge.buffer import Budget
 from edgecache.edge.codings import Codings
-from edgecache.edge.fill import Arriving, Confirmed, Failed, Fill, FillOutcome, Overtaken, Stale, Uncacheable
+from edgecache.edge.fill import (
+    Arriving,
+    Confirmed,
+    Failed,
+    Fill,
+    FillOutcome,
+    InSlices,
+    Overtaken,
+    Stale,
+    Uncacheable,
+    Unsliced,
+)
 from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Candidate, Found, Shelf
+from edgecache.edge.sites import unsliced
+from edgecache.edge.slices import Slicer
 from edgecache.edge.visit import Visit
 from edgecache.http.message import Request, Response
 from edgecache.http.tasks import spawn
@@ -48,6 +61,7 @@ class Collapse:
         under_way: Callable[[int], None],
         leases: FillLeases | None = None,
         budget: Budget | None = None,
+        slicer: Slicer | None = None,
     ) -> None:
         """`under_way` is told how many fills there are, whenever that changes. `leases`: what the other workers of the
         node fetch; None where there are none."""
@@ -61,6 +75,7 @@ class Collapse:
         self._codings = codings
         self._leases = leases
         self._budget = budget
+        self._slicer = slicer
 
     async def fetch(
         self, visit: Visit, found: Found, verdict: Fetch | Revalidate, on_interim: Callable[[Response], None]
@@ -123,6 +138,15 @@ class Collapse:
                     key=key,
                 )
                 await self._send_arriving(visit, outcome, leading=not collapsed)
+            case InSlices(response=response, origin_status=status):
+                story.outcome = Outcome.COLLAPSED if collapsed else Outcome.MISS
+                story.cache_status = cache_status.member(
+                    policy, reason=verdict.reason, fwd_status=status, stored=True, collapsed=collapsed, key=key
+                )
+                return await self._send_slices(visit, outcome, leading=not collapsed)
+            case Unsliced():
+                visit.site = unsliced(visit.site)
+                return Then.AGAIN
             case Confirmed(candidate):
                 story.outcome = Outcome.REVALIDATED
                 story.cache_status = cache_status.member(
@@ -180,6 +204,21 @@ class Collapse:
                 finally:
                     reader.close()
 
+    async def _send_slices(self, visit: Visit, outcome: InSlices, *, leading: bool) -> Then:
+        """A large response whose slices have just begun to come, or some of them."""
+        assert self._slicer is not None
+        stored, request = outcome.stored, visit.request
+        form = rules.form_as_sent(stored, request, visit.site.policy)
+        reader = self._slicer.reader(visit, stored, outcome.key)
+        if not await reader.prime(form):
+            return Then.AGAIN
+        if leading and rules.as_it_came(stored, form):
+            out = rules.relay(outcome.response, request, visit.site.policy, visit.story.cache_status)
+        else:
+            out = rules.respond(stored, form, request, self._clock(), visit.site.policy, visit.story.cache_status)
+        await self._slicer.send(visit, out, form, stored, reader)
+        return Then.DONE
+
     async def _send_confirmed(self, visit: Visit, candidate: Candidate, *, collapsed: bool) -> Then:
         """What the origin, or its failure, lets us use. Whoever waited takes a hold of its own, unless it is gone."""
         own = self._shelf.again(candidate) if collapsed else candidate
@@ -187,6 +226,14 @@ class Collapse:
             return Then.AGAIN
         own = self._shelf.best(own, visit.request)
         form = rules.form_as_sent(own.stored, visit.request, visit.site.policy)
+        if self._slicer is not None and own.stored.sliced is not None:
+            reader = self._slicer.reader(visit, own.stored, own.key)
+            if not await reader.prime(form):
+                return Then.AGAIN
+            policy, status = visit.site.policy, visit.story.cache_status
+            out = rules.respond(own.stored, form, visit.request, self._clock(), policy, status)
+            await self._slicer.send(visit, out, form, own.stored, reader)
+            return Then.DONE
         await respond.send_candidate(visit, own, form, self._clock())
         return Then.DONE
 
@@ -220,6 +267,8 @@ class Collapse:
             outcome=asyncio.get_running_loop().create_future(),
             release=self._releaser(found.fill_key, lease),
             budget=self._budget,
+            slicer=self._slicer,
+            slice=verdict.slice if isinstance(verdict, Fetch) else None,
         )
         task = spawn(fill.run(), f"fill {visit.key_text}")
         if shared:
@@ -266,9 +315,9 @@ def _for_everyone(outcome: FillOutcome, fill: Fill, visit: Visit) -> bool:
     match outcome:
         case Uncacheable() | Overtaken():
             return False
-        case Failed():
+        case Failed() | Unsliced():
             return True
-        case Arriving():
+        case Arriving() | InSlices():
             return fill.joinable(visit.request, visit.sequence)
         case Confirmed(candidate) | Stale(candidate):
             return coding.matches(candidate.stored.selecting, visit.request.headers)

@@ -9,17 +9,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from edgecache.edge.buffer import Budget, FillBuffer
 from edgecache.edge.codings import Codings, Job
 from edgecache.edge.lookup import Candidate, Shelf
 from edgecache.edge.sites import Site
+from edgecache.edge.slices import Slicer
 from edgecache.http.errors import HttpError, OriginError, OriginReset
 from edgecache.http.headers import Headers
 from edgecache.http.message import EmptyBody, Request, Response
 from edgecache.http.stored import StoredResponse
 from edgecache.origin.api import OriginResponse
-from edgecache.policy import coding, ranges, rules
+from edgecache.policy import coding, ranges, rules, slices, storing
+from edgecache.policy.ranges import Span
 from edgecache.policy.verdicts import DoNotStore, Freshen, Reason, Retry, Store, UseStale
 
 _log = logging.getLogger("edgecache.edge")
@@ -33,6 +36,24 @@ class Arriving:
     buffer: FillBuffer
     response: Response
     """As it came, for the one who asked: with the fields that are not stored (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InSlices:
+    """A large response that may be shared: its slices are on disk, coming, or still to be asked for."""
+
+    stored: StoredResponse
+    """The manifest."""
+    key: bytes
+    """Where it is stored."""
+    response: Response
+    """As it came, for the one who asked."""
+    origin_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unsliced:
+    """The slice that was asked for is of no use: whoever waits asks in its own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +92,7 @@ class Overtaken:
     """A purge covered the response before anyone had a byte of it: begin again."""
 
 
-FillOutcome = Arriving | Confirmed | Stale | Uncacheable | Failed | Overtaken
+FillOutcome = Arriving | InSlices | Unsliced | Confirmed | Stale | Uncacheable | Failed | Overtaken
 
 
 @dataclass(slots=True)
@@ -104,6 +125,9 @@ class Fill:
     head_at: float = 0.0
     stored: bool = False
     budget: Budget | None = None
+    slicer: Slicer | None = None
+    slice: Span | None = None
+    """The slice asked for in place of what the client wants."""
     waiting: int = 0
     """Requests that wait for the outcome."""
     all_here: asyncio.Future[None] | None = None
@@ -122,6 +146,9 @@ class Fill:
                     and not (sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags))
                     and coding.matches(stored.selecting, request.headers)
                 )
+            case InSlices(stored):
+                overtaken = sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags)
+                return not overtaken and coding.matches(stored.selecting, request.headers)
             case _:
                 return False
 
@@ -155,6 +182,9 @@ class Fill:
                 return
             now = self.head_at = self.clock()
             response = self.from_origin(origin.head)
+            if self.slice is not None and response.status == 206:
+                await self._slice_arrived(self.slice, response, origin)
+                return
             verdict = rules.on_response(
                 self.request, response, stored=stored, request_time=self.started_at, now=now, site=self.site.policy
             )
@@ -303,6 +333,56 @@ class Fill:
         if not self.outcome.done():
             self.outcome.set_result(Overtaken())
 
+    async def _slice_arrived(self, asked: Span, response: Response, origin: OriginResponse) -> None:
+        """The answer to a request for a slice that the client has not asked for in these words."""
+        answer = storing.Answer(self.request, response, self.started_at, self.head_at, self.site.policy)
+        match slices.arrived(answer, asked, cache_key=self.cache_key):
+            case slices.Begin(stored=stored, response=whole, held=held):
+                await self._in_slices(stored, whole, origin, held.first, held.first)
+            case slices.Small(stored=stored, response=whole):
+                await self._store(stored, whole, origin)
+            case slices.Unsliceable(seconds):
+                origin.body.close()
+                if self.slicer is not None:
+                    self.slicer.avoid(self.primary, seconds)
+                self.release()
+                self.outcome.set_result(Unsliced())
+            case other:
+                assert_never(other)
+
+    def _manifest(self, fresh: StoredResponse, length: int) -> StoredResponse | None:
+        """The record of a response too large for memory; None where it is not to be stored in slices."""
+        size = self.site.policy.slice_bytes
+        if self.slicer is None or not self.slicer.on or not size or fresh.response.status != 200:
+            return None
+        made = slices.manifest(fresh, length, cache_key=self.cache_key, slice_bytes=size, unique=b"")
+        return made if made.sliced is not None and made.sliced.validated else None
+
+    async def _in_slices(
+        self, stored: StoredResponse, response: Response, origin: OriginResponse, first: int, last: int
+    ) -> None:
+        """Store the manifest, and the slices that hold octets `first` to `last` as they come."""
+        assert self.slicer is not None
+        assert stored.sliced is not None
+        record = self.shelf.record(stored, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
+        self.tags = record.tags
+        if self._overtaken():
+            origin.body.close()
+            return
+        place = self.shelf.place(
+            self.site, self.cache_key, self.primary, stored, self.request, self.head_at, self.fill_seq
+        )
+        self.stored = self.shelf.put(place, record, [])
+        size = stored.sliced.size
+        ask = self.slicer.ask(self.site, self.request, stored)
+        feed = self.slicer.feed(
+            ask, first // size, last // size, fill_seq=self.fill_seq, tags=self.tags, body=origin.body
+        )
+        self.outcome.set_result(InSlices(stored, self.shelf.keys(place)[0], response, origin.head.status))
+        self.release()  # others find the manifest now, and wait for slices one by one
+        await self._everybody_here()
+        await asyncio.wait([self.slicer.run(feed)])
+
     async def _store(self, fresh: StoredResponse, response: Response, origin: OriginResponse) -> None:
         limit = self.site.policy.max_object_bytes
         length = origin.body.length
@@ -310,6 +390,10 @@ class Fill:
         self.tags = record.tags
         head_size = len(record.head) + len(record.meta) + 8 * len(record.tags)
         if length is not None and length + head_size > limit:
+            made = self._manifest(fresh, length)
+            if made is not None:
+                await self._in_slices(made, coding.shown(response, fresh), origin, 0, length - 1)
+                return
             large = DoNotStore(Reason.TOO_LARGE, hit_for_pass_s=self.site.policy.hit_for_pass_s)
             self._uncacheable(large, response, origin)
             return

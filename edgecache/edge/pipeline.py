@@ -19,7 +19,8 @@ from edgecache.edge.leases import FillLeases
 from edgecache.edge.lookup import Found, Shelf
 from edgecache.edge.secure import over_tls, redirect
 from edgecache.edge.sidedoor import SideDoor, answer_aside
-from edgecache.edge.sites import Site, Sites
+from edgecache.edge.sites import Site, Sites, unsliced
+from edgecache.edge.slices import Slicer
 from edgecache.edge.tunnel import tunnel
 from edgecache.edge.visit import Story, Visit
 from edgecache.http.cachekey import cache_key
@@ -41,6 +42,7 @@ from edgecache.policy.verdicts import (
     Store,
 )
 from edgecache.purge.message import PurgeOrder, PurgeReceipt
+from edgecache.store.tiers import TieredStore
 
 _log = logging.getLogger("edgecache.edge")
 
@@ -79,6 +81,9 @@ class Pipeline:
         self.sites = sites
         self.shelf = shelf
         self.codings = Codings(shelf, clock)
+        self.slicer: Slicer | None = None
+        if isinstance(shelf.store, TieredStore):
+            self.slicer = Slicer(shelf, shelf.store.disk, clock, self._to_origin, leases)
         self.collapse = Collapse(
             shelf,
             clock,
@@ -89,6 +94,7 @@ class Pipeline:
             fills_under_way,
             leases,
             budget,
+            self.slicer,
         )
         self._clock = clock
         self._hop = hop
@@ -168,6 +174,7 @@ class Pipeline:
         hinted = False
         for _ in range(MAX_ROUNDS):
             found = self.shelf.find(site, key_text, visit.primary, request, now)
+            site = self._slicing(visit)
             passing = self._pass_when_silent and store.silent()
             if not passing and self.shelf.tiered and _may_be_on_disk(found, request):
                 found = await self._bring(visit, found, now)
@@ -182,8 +189,10 @@ class Pipeline:
             )
             match verdict:
                 case Serve():
-                    await self._serve(visit, found, verdict, now)
-                    return
+                    if await self._serve(visit, found, verdict, now) is Then.DONE:
+                        return
+                    now = self._clock()
+                    continue
                 case Reject():
                     await self._reject(visit, verdict)
                     return
@@ -235,8 +244,23 @@ class Pipeline:
         await visit.exchange.write(body)
         visit.exchange.finish()
 
-    async def _serve(self, visit: Visit, found: Found, verdict: Serve, now: float) -> None:
+    def _slicing(self, visit: Visit) -> Site:
+        """The site as it is to be seen now: without slices where they are of no use."""
+        site, slicer = visit.site, self.slicer
+        if not site.policy.slice_bytes:
+            return site
+        ranged = "range" in visit.request.headers
+        if slicer is None or not slicer.on or (ranged and slicer.avoids(visit.primary)):
+            site = visit.site = unsliced(site)
+        return site
+
+    async def _serve(self, visit: Visit, found: Found, verdict: Serve, now: float) -> Then:
         candidate = found.of(verdict.stored)
+        reader = None
+        if self.slicer is not None and verdict.stored.sliced is not None:
+            reader = self.slicer.reader(visit, verdict.stored, candidate.key)
+            if not await reader.prime(verdict.form):
+                return Then.AGAIN
         if verdict.revalidate:
             self.collapse.revalidate_in_background(visit, found, candidate)
         story = visit.story
@@ -249,7 +273,18 @@ class Pipeline:
             ttl=verdict.stored.fresh_for(now),
             key=visit.key_text,
         )
-        await respond.send_candidate(visit, candidate, verdict.form, now)
+        if reader is None or self.slicer is None:
+            await respond.send_candidate(visit, candidate, verdict.form, now)
+            return Then.DONE
+        policy = visit.site.policy
+        if reader.fetched:
+            story.outcome = Outcome.MISS
+            story.cache_status = cache_status.member(
+                policy, reason=Reason.PARTIAL_MISS, fwd_status=206, stored=True, key=visit.key_text
+            )
+        out = rules.respond(verdict.stored, verdict.form, visit.request, now, policy, story.cache_status)
+        await self.slicer.send(visit, out, verdict.form, verdict.stored, reader)
+        return Then.DONE
 
     async def _pass(self, visit: Visit, found: Found, verdict: Pass, *, storable: bool = True) -> None:
         """Straight through, streamed both ways. What comes back may still be stored, or invalidate (§4.4)."""

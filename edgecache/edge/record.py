@@ -8,6 +8,8 @@ Meta 1: u8 version=1 | f64 request_time | f64 response_time | f64 swr_until | f6
         | u8 held? [u64 first | u64 last | u64 complete, 2^64-1 = unknown]
         | u16 count, selecting: (u16 length, name, u8 present, u16 length, value)*
         | hidden field lines in the head's form
+Meta 2: a manifest. As 1, with version=2 and in the place of held:
+        u64 size of the body | u32 size of a slice | u8 validated? | 16 octets, the slices' key
 Numbers are big-endian; text is Latin-1.
 """
 
@@ -16,12 +18,14 @@ from collections.abc import Container
 
 from edgecache.http.headers import Headers
 from edgecache.http.message import Response
-from edgecache.http.stored import Held, StoredFlag, StoredResponse
+from edgecache.http.stored import Held, Sliced, StoredFlag, StoredResponse
 from edgecache.store.memory import Record
 
 _VERSION = 1
+_MANIFEST = 2
 _FIXED = struct.Struct(">Bdddd")
 _HELD = struct.Struct(">QQQ")
+_SLICED = struct.Struct(">QIB16s")
 _U16 = struct.Struct(">H")
 _UNKNOWN = 2**64 - 1
 
@@ -37,8 +41,12 @@ def encode(stored: StoredResponse, *, hidden: Container[str], fill_seq: int, tag
     kept: list[str] = []
     for name, value in response.headers:
         (kept if name.lower() in hidden else shown).append(f"{name}: {value}")
-    meta = [_FIXED.pack(_VERSION, stored.request_time, stored.response_time, stored.swr_until, stored.sie_until)]
-    if stored.held is None:
+    sliced = stored.sliced
+    version = _VERSION if sliced is None else _MANIFEST
+    meta = [_FIXED.pack(version, stored.request_time, stored.response_time, stored.swr_until, stored.sie_until)]
+    if sliced is not None:
+        meta.append(_SLICED.pack(stored.body_size, sliced.size, sliced.validated, sliced.key))
+    elif stored.held is None:
         meta.append(b"\0")
     else:
         complete = _UNKNOWN if stored.held.complete is None else stored.held.complete
@@ -76,15 +84,22 @@ def decode(
     """The response behind an entry. Raises `RecordError`."""
     try:
         version, request_time, response_time, swr_until, sie_until = _FIXED.unpack_from(meta)
-        if version != _VERSION:
+        if version not in {_VERSION, _MANIFEST}:
             raise RecordError(f"record version {version} is not known")
         at = _FIXED.size
-        held = None
-        if meta[at]:
-            first, last, complete = _HELD.unpack_from(meta, at + 1)
-            held = Held(first, last, None if complete == _UNKNOWN else complete)
-            at += _HELD.size
-        at += 1
+        held = sliced = None
+        if version == _MANIFEST:
+            body_size, size, validated, key = _SLICED.unpack_from(meta, at)
+            if not size:
+                raise RecordError("slices of no size")
+            sliced = Sliced(key, size, bool(validated))
+            at += _SLICED.size
+        else:
+            if meta[at]:
+                first, last, complete = _HELD.unpack_from(meta, at + 1)
+                held = Held(first, last, None if complete == _UNKNOWN else complete)
+                at += _HELD.size
+            at += 1
         (count,) = _U16.unpack_from(meta, at)
         at += _U16.size
         selecting: list[tuple[str, str | None]] = []
@@ -110,6 +125,7 @@ def decode(
             held=held,
             soft_purged=soft_purged,
             unconfirmed=unconfirmed,
+            sliced=sliced,
         )
     except (struct.error, IndexError, ValueError) as error:
         raise RecordError(str(error)) from error

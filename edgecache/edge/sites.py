@@ -1,7 +1,7 @@
 """Which site a request belongs to. Exact hosts first, then the longest wildcard, then the site without hosts."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecache.http.cachekey import cache_key
 from edgecache.origin.api import Origin
@@ -24,6 +24,11 @@ class Site:
     @property
     def name(self) -> str:
         return self.policy.name
+
+
+def unsliced(site: Site) -> Site:
+    """The same site, its large objects passed through."""
+    return replace(site, policy=replace(site.policy, slice_bytes=0)) if site.policy.slice_bytes else site
 
 
 class Sites:

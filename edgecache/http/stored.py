@@ -40,6 +40,8 @@ class StoredFlag(IntFlag):
     """The head has no Content-Length that fits the body: framing is worked out at each hit."""
     BODY_IN_FILE = 32768
     """Of an entry in memory, never of a response: in place of the body stands where it lies (`store/filebody.py`)."""
+    SLICED = 16384
+    """A manifest: the body lies on disk in slices, as far as it lies anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,19 @@ class Held:
     """Inclusive, as in Content-Range."""
     complete: int | None
     """Length of the whole, where known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sliced:
+    """Where the body of a large representation is found: cut into slices of one size, each stored under its own key."""
+
+    key: bytes
+    """16 octets that the slices' keys are made of. Of another version, of another length, or cut otherwise, it differs:
+    so slices never mix."""
+    size: int
+    """Octets of each slice but the last."""
+    validated: bool
+    """`key` is made of a strong validator: a slice that is missing can be fetched by itself (RFC 9110 §15.3.7.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +88,14 @@ class StoredResponse:
     """The last moment for use when the origin fails (RFC 5861 §4 or the site's own); fresh_until where not."""
     flags: StoredFlag
     body_size: int
+    """Of the whole representation, where it is in slices."""
     held: Held | None = None
     """None: the whole body."""
     soft_purged: bool = False
     unconfirmed: bool = False
     """Purges may have come that this edge has not heard of: used only once the origin has confirmed it."""
+    sliced: Sliced | None = None
+    """None: the body is stored beside the head."""
 
     @property
     def stale_until(self) -> float:

@@ -17,6 +17,7 @@ from edgecache.policy import (
     freshness,
     invalidation,
     ranges,
+    slices,
     stale,
     storing,
     validation,
@@ -249,6 +250,9 @@ def _fetch(request: Request, reason: Reason, site: SitePolicy) -> Fetch:
     if request.method != "GET" or not _wants_part(request, site):
         alone = request.method == "HEAD" or "authorization" in request.headers
         return Fetch(_forwarded(whole, site), reason, collapse=not alone)
+    if (part := slices.first_asked(request, site)) is not None:
+        headers = whole.plus((("Range", f"bytes={part}"),))
+        return Fetch(_forwarded(headers, site), reason, slice=part)
     asked = [line for line in request.headers if line[0].lower() in ("range", "if-range")]
     return Fetch(_forwarded(whole.plus(asked), site), reason, collapse=False)
 

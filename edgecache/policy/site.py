@@ -48,6 +48,8 @@ class SitePolicy:
     max_ranges: int = 16
     max_object_bytes: int = 1 << 20
     """Larger responses are not stored in memory."""
+    slice_bytes: int = 0
+    """Larger ones are stored on disk in slices of this size; 0: not at all."""
     compress_types: tuple[str, ...] = ()
     """Media types that the edge compresses at fill time; empty: it does not."""
     compress_min_bytes: int = 1024

@@ -74,7 +74,7 @@ def record(answer: Answer, *, part_wanted: bool = False) -> StoredResponse | Rea
         or _private(directives)
         or _authorization(request, directives)
         or _set_cookie(response, control, site)
-        or _size(response, site)
+        or _size(request, response, site)
     )
     if refusal is not None:
         return refusal
@@ -111,9 +111,16 @@ def freshened(stored: StoredResponse, answer: Answer) -> tuple[StoredResponse, b
     names = vary.vary_names(merged)
     keep = not isinstance(record(whole), Reason)
     built = _build(whole, control, life, names or (), None)
-    lasting = stored.flags & (StoredFlag.ENCODED | StoredFlag.HEAD_ONLY)
+    lasting = stored.flags & (StoredFlag.ENCODED | StoredFlag.HEAD_ONLY | StoredFlag.SLICED)
     selected = built.selecting if made is None else vary.with_made(built.selecting, made)
-    return replace(built, selecting=selected, flags=built.flags | lasting, body_size=stored.body_size), keep
+    fresh = replace(
+        built,
+        selecting=selected,
+        flags=built.flags | lasting,
+        body_size=stored.body_size,
+        sliced=stored.sliced,
+    )
+    return fresh, keep
 
 
 def combined(stored: StoredResponse, answer: Answer) -> StoredResponse | None:
@@ -206,10 +213,11 @@ def _left_out(directives: Directives) -> frozenset[str]:
     return (directives.fields("private") or frozenset()) | (directives.fields("no-cache") or frozenset())
 
 
-def _size(response: Response, site: SitePolicy) -> Reason | None:
-    """What is known beforehand to be too much; the store has the last word."""
+def _size(request: Request, response: Response, site: SitePolicy) -> Reason | None:
+    """What is known beforehand to be too much; the store has the last word. A large 200 may lie in slices."""
     length = _content_length(response)
-    if length is not None and length > site.max_object_bytes:
+    sliceable = site.slice_bytes > 0 and response.status == 200 and request.method == "GET"
+    if length is not None and length > site.max_object_bytes and not sliceable:
         return Reason.TOO_LARGE
     return Reason.TOO_MANY_TAGS if surrogate.keys(response.headers, site.max_tag_bytes) is None else None
 

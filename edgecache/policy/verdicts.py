@@ -9,6 +9,7 @@ from enum import StrEnum
 from edgecache.http.headers import Headers
 from edgecache.http.message import Response
 from edgecache.http.stored import StoredResponse
+from edgecache.policy.ranges import Span
 
 
 class Reason(StrEnum):
@@ -129,6 +130,8 @@ class Fetch:
     """May other requests share this answer while it arrives?"""
     completes: StoredResponse | None = None
     """The partial response whose rest is asked for (RFC 9111 §3.3): to be handed to `on_response` as `stored`."""
+    slice: Span | None = None
+    """The slice asked for in place of what the client wants: a 206 to it is for `slices.arrived`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ transactions over many stores, the journal of files without a record, and recenc
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -163,6 +163,12 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         self._con.executemany(
             "UPDATE Cache SET access_time = ?1 WHERE key = ?2 AND raw = 1 AND access_time < ?1", touched
         )
+
+    def tags(self, keys: Sequence[bytes]) -> list[tuple[object, object]]:
+        """(key, tag column) of those of these keys that have a record."""
+        marks = ",".join("?" * len(keys))
+        rows = self._rows(f"SELECT key, tag FROM Cache WHERE raw = 1 AND key IN ({marks})", tuple(keys))  # noqa: S608 - marks
+        return [(key, tag) for key, tag in rows]
 
     def oldest(self, limit: int) -> list[tuple[int, str | None, int, int]]:
         """(rowid, filename, file size, octets in the row), least recently used first."""

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from edgecache.store.diskfiles import DiskFault
 from edgecache.store.diskrecord import INLINE_MAX, KEY_SIZE
 from edgecache.store.disksweep import Sweep
 from edgecache.store.memory import Record
+from edgecache.store.spool import Spool
 from edgecache.store.volume import FAULTS, DiskCounters, Purged, Put, Volume, damaged
 
 _log = logging.getLogger("edgecache.store")
@@ -34,6 +35,8 @@ _T = TypeVar("_T")
 
 READERS = 2
 QUEUE_BYTES = 32 << 20
+PRESENT_STEP = 500
+"""Keys looked up in one go."""
 BATCH = 32
 BATCH_INLINE_BYTES = 512 << 10
 BATCH_BYTES = 4 << 20
@@ -129,8 +132,11 @@ class DiskStore:
         self._retry_s = retry_s
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="disk-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
+        self._spooling = ThreadPoolExecutor(READERS, thread_name_prefix="disk-spool")
         self._jobs: deque[_Job] = deque()
         self._queued = 0
+        self._removing: dict[bytes, int] = {}
+        """Keys whose removal is queued, and how often: as good as removed."""
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
@@ -181,6 +187,7 @@ class DiskStore:
         self._volume.close()
         self._readers.shutdown()
         self._writer.shutdown()
+        self._spooling.shutdown()
 
     @property
     def on(self) -> bool:
@@ -198,7 +205,7 @@ class DiskStore:
 
     async def get(self, key: bytes) -> DiskEntry | None:
         """The whole, valid record; becomes the most recently used. The caller closes it."""
-        if not self._on:
+        if not self._on or key in self._removing:
             return None
         entry = await self._guarded(self._readers, partial(self._volume.get, key))
         if entry is not None:
@@ -230,6 +237,27 @@ class DiskStore:
             return known
         return await self._reading(partial(entry.span, offset, size))
 
+    async def present(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Which of these are stored, as far as the index says; recency does not change."""
+        found: set[bytes] = set()
+        for at in range(0, len(keys) if self._on else 0, PRESENT_STEP):
+            found |= (
+                await self._guarded(self._readers, partial(self._volume.present, keys[at : at + PRESENT_STEP])) or set()
+            )
+        return found
+
+    # --- stores as they come ---
+
+    async def spool(self, key: bytes, size: int) -> Spool | None:
+        """Begin to store a body of that size, in a file; None where there is no room, or the tier is off."""
+        if not self._on:
+            return None
+        made = await self._guarded(self._writer, partial(self._volume.spool, key, size))
+        if made is None:
+            return None
+        writing, storing = partial(self._guarded, self._spooling), partial(self._guarded, self._writer)
+        return Spool(self._volume, key, size, *made, writing=writing, storing=storing)
+
     async def _reading(self, work: Callable[[], _T]) -> _T:
         try:
             return await self._call(self._readers, work)
@@ -250,7 +278,9 @@ class DiskStore:
 
     def remove(self, key: bytes, generation: int = 0) -> None:
         """Queue. Not forgotten, unlike a store: what the tier owes while it is off is done when it is on again."""
-        if not self._on or not self._queue(_Remove(key, generation), 0):
+        if self._on and self._queue(_Remove(key, generation), 0):
+            self._removing[key] = self._removing.get(key, 0) + 1
+        else:
             self._owed.add(key)
             if len(self._owed) > OWED_MAX:
                 self._owed.clear()
@@ -275,6 +305,7 @@ class DiskStore:
             while self._jobs and self._on:
                 jobs, cost = self._batch()
                 await self._guarded(self._writer, partial(self._write, jobs))
+                self._forget_removals(jobs)
                 self._queued -= cost
             if not self._on:
                 self._drop_queue()
@@ -317,7 +348,13 @@ class DiskStore:
         if puts:
             self._volume.put(puts, self._clock())
 
+    def _forget_removals(self, jobs: Iterable[_Job]) -> None:
+        for job in jobs:
+            if isinstance(job, _Remove) and (left := self._removing.pop(job.key, 0) - 1) > 0:
+                self._removing[job.key] = left
+
     def _drop_queue(self) -> None:
+        self._removing.clear()
         self._owed.update(job.key for job in self._jobs)
         self._volume.counters.dropped += len(self._jobs)
         self._jobs.clear()

@@ -20,6 +20,7 @@ from itertools import islice
 
 from edgecache._native.arena import FLAG_HIT_FOR_PASS, FLAG_PARTIAL
 from edgecache.http.clock import wall_clock
+from edgecache.http.stored import StoredFlag
 from edgecache.http.tasks import spawn
 from edgecache.store.disk import DiskStore, disk_key, disk_variant_key
 from edgecache.store.diskentry import BodyCorrupt, DiskEntry
@@ -34,6 +35,8 @@ PENDING_MAX = 65_536
 LOOK_AFTER_S = (2.0, 20.0, 200.0)
 """When an entry is looked at, after it was stored or looked at last."""
 _LOOK_AT_ONCE = 256
+_SLICED = int(StoredFlag.SLICED)
+"""A manifest is worth as much as its slices, which are on disk already."""
 
 
 class TieredStore(MemoryStore):
@@ -169,7 +172,7 @@ class TieredStore(MemoryStore):
         if record.flags & FLAG_HIT_FOR_PASS:
             self._take_back(key, below)
             return True
-        if self._always or sum(map(len, body)) >= self._large or self._used(key):
+        if self._always or record.flags & _SLICED or sum(map(len, body)) >= self._large or self._used(key):
             self._write(key, below, record, body)
             return True
         self._take_back(key, below)
@@ -219,7 +222,7 @@ class TieredStore(MemoryStore):
         try:
             if isinstance(entry, FileEntry):
                 return True  # it lies there
-            if not (self._always or entry.used):
+            if not (self._always or entry.used or entry.flags & _SLICED):
                 return False
             self._write(key, below, _record(entry), [entry.read(0, entry.body_size)])
             return True

@@ -22,7 +22,7 @@ from edgecache.store import diskfiles
 from edgecache.store.database import Database, DatabaseLost
 from edgecache.store.diskentry import BodyCorrupt, DiskEntry, Seen
 from edgecache.store.diskfiles import Columns, Fetched, blocks
-from edgecache.store.diskrecord import INLINE_MAX, Checksums, DiskRecordError, decode, encode
+from edgecache.store.diskrecord import INLINE_MAX, Checksums, DiskRecordError, decode, decode_tag, encode
 from edgecache.store.memory import Record
 
 MIN_SIZE = 32 << 20
@@ -345,6 +345,48 @@ class Volume:
                 self._abandon([name])
             raise
         put.name, put.checksums = name, checksums.all()
+
+    def spool(self, key: bytes, size: int) -> tuple[str, int] | None:
+        """Room for a body, and a file for it in the spool: (name, fd). None where there is no room."""
+        name, counted = diskfiles.file_name(key), blocks(size)
+        if not self._make_room(counted, 0, [(name, counted)]):
+            self.counters.dropped += 1
+            return None
+        try:
+            fd = os.open(
+                diskfiles.spool_path(self.path, name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
+        except OSError:
+            with suppress(OSError, sqlite3.Error, DatabaseLost):
+                self._abandon([name])
+            raise
+        return name, fd
+
+    def adopt(self, put: Put, now: float) -> bool:
+        """Store a body that has been spooled whole. False where it was not stored: then its file is gone."""
+        assert put.name is not None
+        try:
+            os.rename(diskfiles.spool_path(self.path, put.name), self.path / put.name)
+        except FileNotFoundError:
+            return False  # the tier was off and on again meanwhile
+        self.put([put], now)
+        return put.outcome
+
+    def abandon(self, name: str) -> None:
+        """Give up a spooled body."""
+        self._abandon([name])
+        self.settle()
+
+    def present(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Which of these have a record that no hard purge covers; nothing is read but the index."""
+        found = self.database.tags(keys)
+        return {key for key, tag in found if isinstance(key, bytes) and not self._purged_by(tag)}
+
+    def _purged_by(self, tag: object) -> bool:
+        try:
+            return self.purged(*decode_tag(tag)) == 2
+        except DiskRecordError:
+            return True
 
     def _abandon(self, names: list[str]) -> None:
         for name in names:

@@ -43,10 +43,11 @@ def test_every_decision_of_the_policy_can_be_configured() -> None:
         "cache_status_key": True,
         "no_vary_search": True,
         "early_hints": True,
+        "slice": "1MiB",
         "compress": {"codings": ["gzip", "br", "gzip"], "types": ["Text/HTML"], "min_size": "2KiB", "max_size": "3KiB"},
     }
     made = config(cache=given)
-    policy = site_policy(made.sites[0], made.memory)
+    policy = site_policy(made.sites[0], made.memory, disk=True)
     default = SitePolicy(name="other")
     same = {f.name for f in fields(SitePolicy) if getattr(policy, f.name) == getattr(default, f.name)}
     assert not same
@@ -80,6 +81,27 @@ def test_surrogate_keys_are_kept_from_clients_unless_asked_for() -> None:
 def test_the_largest_object_is_bounded_by_the_memory_tiers() -> None:
     made = config(cache={"max_object": "1GiB"}, memory={"max_object": "2MiB"})
     assert site_policy(made.sites[0], made.memory).max_object_bytes == 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("given", "disk", "size"),
+    [
+        pytest.param({}, True, 4 << 20, id="default"),
+        pytest.param({}, False, 0, id="no disk"),
+        pytest.param({"slice": "64KiB"}, True, 64 << 10, id="given"),
+        pytest.param({"slice": "off"}, True, 0, id="off"),
+        pytest.param({"slice": False}, True, 0, id="off, as YAML reads it"),
+    ],
+)
+def test_slices(given: dict[str, object], disk: bool, size: int) -> None:
+    made = config(cache=given)
+    assert site_policy(made.sites[0], made.memory, disk=disk).slice_bytes == size
+
+
+@pytest.mark.parametrize("size", ["63KiB", "65MiB", "much"])
+def test_slices_have_bounds(size: str) -> None:
+    with pytest.raises(ValidationError, match="size"):
+        config(cache={"slice": size})
 
 
 def test_a_site_takes_what_it_does_not_say_from_the_top() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgecache.edge import record
 from edgecache.http.headers import Headers
 from edgecache.http.message import Response
-from edgecache.http.stored import Held, StoredFlag, StoredResponse
+from edgecache.http.stored import Held, Sliced, StoredFlag, StoredResponse
 
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABC-0123456789", min_size=1, max_size=20)
 VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40).map(
@@ -36,6 +36,11 @@ STORED = st.builds(
     body_size=st.integers(0, 2**40),
     held=st.none() | st.builds(Held, st.integers(0, 2**40), st.integers(0, 2**40), st.none() | st.integers(0, 2**40)),
 )
+SLICED = st.builds(
+    lambda stored, sliced: dataclasses.replace(stored, held=None, sliced=sliced),
+    STORED,
+    st.builds(Sliced, st.binary(min_size=16, max_size=16), st.integers(1, 2**31), st.booleans()),
+)
 
 
 def decode(made, stored):
@@ -58,7 +63,14 @@ def test_round_trip(stored):
     assert made.stale_until == max(stored.swr_until, stored.sie_until)
 
 
-@given(STORED, st.data())
+@given(SLICED)
+def test_a_manifest_says_itself_how_large_the_body_is(stored):
+    made = record.encode(stored, hidden=(), fill_seq=7, tags=())
+    assert decode(made, dataclasses.replace(stored, body_size=0)) == stored
+    assert made.meta[0] == 2
+
+
+@given(STORED | SLICED, st.data())
 def test_damage_is_an_error_never_a_crash(stored, data):
     made = record.encode(stored, hidden=(), fill_seq=0, tags=())
     cut = data.draw(st.integers(0, len(made.meta)))
