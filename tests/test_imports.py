@@ -40,6 +40,7 @@ BLIND: dict[str, frozenset[str]] = {
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("edgecache.admin", "edgecache.demo", "edgecache.purge.transport", "edgecache.purge.coordinator"),
+    "nats": ("edgecache.purge.transport",),
     "click": ("edgecache.cli",),
     "rich": ("edgecache.cli", "edgecache.report"),
     "prometheus_client": ("edgecache.observe",),

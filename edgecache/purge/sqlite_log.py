@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from edgecache.http.tasks import spawn
+from edgecache.purge.audit import summary
 from edgecache.purge.bus import (
     Appended,
     AuditRecord,
@@ -58,7 +59,6 @@ IN_MEMORY_BYTES: Final = 16 << 20
 """The newest records, which most subscribers lack at any time, are kept in memory too."""
 FORGOTTEN_TOGETHER: Final = 5000
 """Entries compacted in one transaction, so that appends do not wait long for it."""
-SUMMARY_LENGTH: Final = 400
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
@@ -450,18 +450,4 @@ def _again(known: Record, waiting: _Waiting) -> Appended | BusError:
 
 
 def _audit(waiting: _Waiting) -> tuple[str, str, str, int, str]:
-    order = waiting.order
-    parts = ["everything"] if order.everything else []
-    count = len(parts)
-    for name in ("keys", "urls", "hosts", "prefixes", "groups"):
-        values = getattr(order, name)
-        count += len(values)
-        if values:
-            more = ", …" if len(values) > 10 else ""
-            parts.append(f"{name}: {', '.join(values[:10])}{more}")
-    if order.site is not None:
-        parts.append(f"site: {order.site}")
-    summary = "; ".join(parts)
-    if len(summary) > SUMMARY_LENGTH:
-        summary = summary[: SUMMARY_LENGTH - 1] + "…"
-    return waiting.caller.token, waiting.caller.address, order.kind.value, count, summary
+    return waiting.caller.token, waiting.caller.address, *summary(waiting.order)

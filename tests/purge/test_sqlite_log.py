@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecache.purge import sqlite_log
+from edgecache.purge import audit, sqlite_log
 from edgecache.purge.bus import BusError, Caller, LogPosition
 from edgecache.purge.sqlite_log import FILE, Retention, SqliteLog
 from tests.purge.bus_contract import CALLER, NOW, BusContract, append, everything, keys, order
@@ -189,7 +189,7 @@ async def test_many_keys_are_told_shortly(store: SqliteStore) -> None:
     async with store.open() as log:
         await log.append(order(*("k" * 8000 for _ in range(20))), now=NOW, caller=CALLER)
         [record] = await log.audit(before=None, limit=1)
-        assert len(record.summary) <= sqlite_log.SUMMARY_LENGTH
+        assert len(record.summary) <= audit.SUMMARY_LENGTH
 
 
 WRITER = """
