@@ -1,27 +1,33 @@
-"""Zones and a snapshot as a table for the compiled path. What it is given is what `zone` would say, octet for octet but
-for compression; what takes more than a ready answer is left to `respond`."""
+"""Zones and a snapshot as a table for the compiled path.
 
-import struct
+Every answer in it is the ordinary path's own: `Zone.ask` is asked once for each name and type, and what it says is put
+into octets. What is the same for everybody is made when the configuration is read; what depends on the client when its
+list of PoPs first comes up after a change, so a change of health costs no more than a new table. Delegations and odd
+packets are not in it: they are left to `respond`.
+"""
+
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 import dns.name
-import dns.rdataset
 from dns.rdatatype import RdataType
 
 from edgecache._native.dnsranges import Ranges as NativeRanges
 from edgecache._native.dnstable import BY_CLIENT, Answer, Node, Table, siblings
-from edgecache.config.zones import Records
 from edgecache.geodns.answer import AAAA, A, Choice
 from edgecache.geodns.mapping import Mapping, Ranges
 from edgecache.geodns.query import AA, ANY, Rcode
-from edgecache.geodns.snapshot import COMPRESSED, Snapshot
+from edgecache.geodns.snapshot import Snapshot
 from edgecache.geodns.tally import Tally
-from edgecache.geodns.zone import Zone, hinfo
+from edgecache.geodns.wire import Body, lower
+from edgecache.geodns.zone import Reply, Zone
 
-_BY_SLOW = 0
-"""The number of a geo that is never ready."""
+_SAMPLE: Final = dns.name.Name([b"\0 any name under a wildcard"])
+"""In questions that stand for all a wildcard answers. No alias leads to such a name."""
+_OTHERS: Final = range(65_280, 65_535)
+"""Types for private use (RFC 6895 §3.1): one that no name has stands for all that a name has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +54,22 @@ def _native(ranges: Ranges, numbers: Sequence[int] | None = None) -> NativeRange
     return NativeRanges(ranges.hi, ranges.lo, ids)
 
 
-@dataclass(slots=True)
-class _Wire:
-    """Records, with pointers to the question's name and to the zone's within it."""
+class _DependsOnClient(Exception):
+    """Raised in place of a choice."""
 
-    apex: dns.name.Name
-    data: bytearray = field(default_factory=bytearray)
-    patches: list[tuple[int, int]] = field(default_factory=list)
 
-    def name(self, name: dns.name.Name) -> None:
-        """What is above the zone's own name, then a pointer to that."""
-        if not name.is_subdomain(self.apex):
-            self.data += name.to_wire() or b""
-            return
-        above = name.relativize(self.apex)
-        for label in above.labels:
-            self.data += bytes((len(label),)) + label
-        self.patches.append((len(self.data), 12 - len(self.apex.to_wire() or b"")))
-        self.data += b"\0\0"
+def _depends(*_: object) -> Choice:
+    raise _DependsOnClient
 
-    def record(self, kind: int, ttl_s: int, rdata: object) -> None:
-        """Behind its owner."""
-        self.data += struct.pack(">HHIH", kind, 1, ttl_s, 0)
-        start = len(self.data)
-        if kind == RdataType.SOA:
-            self.name(rdata.mname)  # type: ignore[attr-defined]
-            self.name(rdata.rname)  # type: ignore[attr-defined]
-            times = (rdata.serial, rdata.refresh, rdata.retry, rdata.expire, rdata.minimum)  # type: ignore[attr-defined]
-            self.data += struct.pack(">5I", *times)
-        elif kind in (RdataType.NS, RdataType.CNAME):
-            self.name(rdata.target)  # type: ignore[attr-defined]
-        else:
-            self.data += rdata.to_wire()  # type: ignore[attr-defined]
-        struct.pack_into(">H", self.data, start - 2, len(self.data) - start)
+
+@dataclass(frozen=True, slots=True)
+class _Geo:
+    """A question whose answer depends on the client, and the end of all names that are asked so."""
+
+    zone: Zone
+    asked: dns.name.Name
+    kind: int
+    end: dns.name.Name
 
 
 class TableMaker:
@@ -90,24 +79,30 @@ class TableMaker:
         self._tally = tally
         self._nodes: dict[bytes, Node] = {}
         self._absent: list[Answer | None] = []
-        self._geos: list[tuple[bytes, int, Zone]] = [(b"", 0, zones[0])]
-        for index, zone in enumerate(zones):
-            self._absent.append(_negative(zone, Rcode.NXDOMAIN, zone.negative_s))
-            self._zone(index, zone)
+        self._geos: list[_Geo] = []
+        for zone in sorted(zones, key=lambda zone: len(zone.origin)):
+            self._zone(zone)
         self._counters = tally.layout.size
 
     def make(self, snapshot: Snapshot, searched: Searched) -> Table:
         """For this state of the world."""
+        made: dict[tuple[int, Choice], Answer] = {}
 
         def ready(geo: int, number: int, client: bytes | None) -> Answer | object | None:
-            owner, kind, zone = self._geos[geo]
-            name = snapshot.names.get(owner)
-            if geo == _BY_SLOW or name is None:
+            what = self._geos[geo]
+
+            def choose(owner: dns.name.Name, kind: int) -> Choice:
+                return snapshot.choice(snapshot.names[lower(owner)], kind, number, client or b"")
+
+            reply = what.zone.ask(what.asked, what.kind, choose)
+            choice = reply.choice
+            if choice is None:
                 return None
-            choice = snapshot.choice(name, kind, number, client or b"")
             if choice.by_client and client is None:
                 return BY_CLIENT
-            return self._answer(zone, kind, choice, snapshot)
+            if (geo, choice) not in made:
+                made[geo, choice] = self._chosen(reply, choice, what)
+            return made[geo, choice]
 
         return Table(
             self._nodes,
@@ -123,70 +118,79 @@ class TableMaker:
             places_6=searched.places_6,
         )
 
-    def _answer(self, zone: Zone, kind: int, choice: Choice, snapshot: Snapshot) -> Answer:
+    def _chosen(self, reply: Reply, choice: Choice, what: _Geo) -> Answer:
         counted = (
             self._tally.pops[choice.pops[0]] if choice.pops else -1,
             self._tally.layout.reason(choice.reason),
         )
-        if not choice.addresses:
-            empty = _negative(zone, Rcode.NOERROR, min(zone.negative_s, choice.ttl_s))
-            return empty._replace(by_client=choice.by_client, counted=counted)
-        records = snapshot.records(kind, choice)
-        return Answer(records, len(choice.addresses), by_client=choice.by_client, counted=counted)
+        return _octets(reply, what.asked, what.end)._replace(by_client=choice.by_client, counted=counted)
 
-    def _zone(self, index: int, zone: Zone) -> None:
-        nodata = _negative(zone, Rcode.NOERROR, zone.negative_s)
-        found: dict[bytes, Node] = {}
-        for name in {*zone.nodes, *zone.geo}:
-            cut = zone.cut(name)
-            if cut is not None and cut != name:
-                continue  # not ours to answer: the delegation is what is found
-            owner = name.canonicalize().to_wire() or b""
-            found[owner] = self._node(index, zone, name, zone.nodes.get(name, {}), nodata)
-        apex = zone.origin.canonicalize().to_wire() or b""
-        empty = Node(index, {int(ANY): _any(zone)}, nodata)
-        for owner in siblings(found, apex):
-            found.setdefault(owner, empty)
-        self._nodes |= found
+    def _zone(self, zone: Zone) -> None:
+        """Every name there is, with those in between that have no records (RFC 4592 §2.2.2). Parents come first: what
+        one says below a child's apex is never asked, since the deepest zone answers."""
+        origin = lower(zone.origin)
+        self._nodes = {wire: node for wire, node in self._nodes.items() if not _is_below(wire, origin)}
+        number = len(self._absent)
+        self._absent.append(_octets(zone.no_such_name(), _SAMPLE, zone.origin))
+        kinds = {int(kind) for records in zone.nodes.values() for kind in records} | {A, AAAA}
+        other = next(kind for kind in _OTHERS if kind not in kinds)
+        named = {lower(name): name for name in zone.nodes}
+        cuts = frozenset(wire for wire, name in named.items() if wire != origin and RdataType.NS in zone.nodes[name])
+        for wire in siblings(named, origin):
+            name = named.get(wire) or dns.name.from_wire(wire, 0)[0]
+            if cuts and not cuts.isdisjoint(_above(wire)):
+                self._nodes[wire] = Node(number, {}, None, slow=True)
+                continue
+            # An alias is answered with what it leads to, of any type there is. DS is asked of the parent (RFC 4035
+            # §3.1.4.1), so an alias to a delegation has an answer of its own for it.
+            records = zone.nodes.get(name, {})
+            asked = (kinds if RdataType.CNAME in records else set(map(int, records))) | {ANY, int(RdataType.DS)}
+            if name in zone.geo:
+                asked |= {A, AAAA}
+            answers = {kind: self._ask(zone, name, kind) for kind in asked}
+            self._nodes[wire] = Node(number, answers, _constant(zone, name, other))
 
-    def _node(self, index: int, zone: Zone, name: dns.name.Name, records: Records, nodata: Answer) -> Node:
-        if RdataType.NS in records and name != zone.origin:
-            return Node(index, {}, None, slow=True)
-        kinds: dict[int, Answer | int] = {int(ANY): _any(zone)}
-        if RdataType.CNAME in records:
-            # Where it leads within the zone is looked up for the client; every type but CNAME itself goes that way.
-            kinds[int(RdataType.CNAME)] = _fixed(zone, records[RdataType.CNAME])
-            inside = records[RdataType.CNAME][0].target.is_subdomain(zone.origin)
-            return Node(index, kinds, None if inside else _fixed(zone, records[RdataType.CNAME]))
-        for kind, rdataset in records.items():
-            glued = kind == RdataType.NS and zone.has_glue(rdataset)
-            kinds[int(kind)] = _BY_SLOW if glued else _fixed(zone, rdataset)
-        if name in zone.geo:
-            owner = name.canonicalize().to_wire() or b""
-            for asked in (A, AAAA):
-                kinds[asked] = len(self._geos)
-                self._geos.append((owner, asked, zone))
-        return Node(index, kinds, nodata)
+    def _ask(self, zone: Zone, name: dns.name.Name, kind: int) -> Answer | int:
+        try:
+            return _constant(zone, name, kind)
+        except _DependsOnClient:
+            asked, end = _question(name)
+            self._geos.append(_Geo(zone, asked, kind, end))
+            return len(self._geos) - 1
 
 
-def _fixed(zone: Zone, rdataset: dns.rdataset.Rdataset) -> Answer:
-    wire = _Wire(zone.origin)
-    for rdata in rdataset:
-        wire.data += COMPRESSED
-        wire.record(int(rdataset.rdtype), rdataset.ttl, rdata)
-    return Answer(bytes(wire.data), len(rdataset), patches=tuple(wire.patches))
+def _constant(zone: Zone, name: dns.name.Name, kind: int) -> Answer:
+    """Raises `_DependsOnClient`."""
+    asked, end = _question(name)
+    return _octets(zone.ask(asked, kind, _depends), asked, end)
 
 
-def _any(zone: Zone) -> Answer:
-    rrset = hinfo(zone.origin)
-    wire = _Wire(zone.origin)
-    wire.data += COMPRESSED
-    wire.record(int(rrset.rdtype), rrset.ttl, rrset[0])
-    return Answer(bytes(wire.data), 1)
+def _question(name: dns.name.Name) -> tuple[dns.name.Name, dns.name.Name]:
+    """A name to ask for, and the end of all names that get the same answer."""
+    if not name.is_wild():
+        return name, name
+    return _SAMPLE.concatenate(name.parent()), name.parent()
 
 
-def _negative(zone: Zone, rcode: Rcode, ttl_s: int) -> Answer:
-    wire = _Wire(zone.origin)
-    wire.name(zone.origin)
-    wire.record(int(RdataType.SOA), ttl_s, zone.soa)
-    return Answer(bytes(wire.data), 0, 1, AA | int(rcode), tuple(wire.patches))
+def _octets(reply: Reply, asked: dns.name.Name, end: dns.name.Name) -> Answer:
+    body = Body(end)
+    counts = []
+    for section in (reply.answer, reply.authority, reply.additional):
+        for rrset in section:
+            body.add(None if rrset.name == asked else rrset.name, rrset, rrset.ttl)
+        counts.append(sum(len(rrset) for rrset in section))
+    flags = (AA if reply.authoritative else 0) | int(reply.rcode)
+    return body.answer(counts[0], counts[1], flags=flags)
+
+
+def _above(wire: bytes) -> set[bytes]:
+    """A name and all above it."""
+    found = set()
+    while wire != b"\0":
+        found.add(wire)
+        wire = wire[wire[0] + 1 :]
+    return found
+
+
+def _is_below(wire: bytes, origin: bytes) -> bool:
+    return len(wire) >= len(origin) and origin in _above(wire)

@@ -67,6 +67,12 @@ class Zone:
             name = target
         return reply
 
+    def no_such_name(self) -> Reply:
+        """What is said of a name that does not exist."""
+        reply = Reply(rcode=Rcode.NXDOMAIN)
+        self._negative(reply, self.negative_s)
+        return reply
+
     def _step(self, name: dns.name.Name, kind: int, geo: Geo, reply: Reply) -> dns.name.Name | None:
         """One name's part of the reply; returns where an alias leads."""
         cut = self.cut(name, kind)
@@ -140,11 +146,6 @@ class Zone:
             for kind in (RdataType.A, RdataType.AAAA):
                 if kind in records:
                     reply.additional.append(_rrset(server.target, records[kind]))
-
-    def has_glue(self, servers: dns.rdataset.Rdataset) -> bool:
-        """Are addresses of these name servers within the zone?"""
-        kinds = {RdataType.A, RdataType.AAAA}
-        return any(not kinds.isdisjoint(self.nodes.get(server.target, {})) for server in servers)
 
     def _negative(self, reply: Reply, ttl_s: int) -> None:
         """RFC 2308 §3: the SOA says for how long it is remembered."""
