@@ -10,7 +10,9 @@ import contextlib
 import errno
 import hashlib
 import logging
+import os
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +41,7 @@ PRESENT_STEP = 500
 """Keys looked up in one go."""
 BATCH = 32
 BATCH_INLINE_BYTES = 512 << 10
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 """What is stored in one go: bounds how long a writer has the lock, and how far the log grows at once."""
 TOUCHED_MAX = 16_384
 """Uses not yet written back; more are forgotten, and age a little faster than they should."""
@@ -53,6 +55,7 @@ START_PATIENCE_S = 5.0
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
 _QUEUED_OVERHEAD = 512
+_WRITER_NICENESS = 10
 OWED_MAX = 65_536
 """Removals remembered while the tier is off; where there are more, it begins empty."""
 
@@ -131,7 +134,7 @@ class DiskStore:
         self._queue_bytes = queue_bytes
         self._retry_s = retry_s
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="disk-read")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write", initializer=_yield_to_serving)
         self._spooling = ThreadPoolExecutor(READERS, thread_name_prefix="disk-spool")
         self._jobs: deque[_Job] = deque()
         self._queued = 0
@@ -306,6 +309,7 @@ class DiskStore:
                 jobs, cost = self._batch()
                 await self._guarded(self._writer, partial(self._write, jobs))
                 self._forget_removals(jobs)
+                await self._guarded(self._writer, self._volume.settle)
                 self._queued -= cost
             if not self._on:
                 self._drop_queue()
@@ -336,7 +340,7 @@ class DiskStore:
                 puts.append(job)
                 continue
             if puts:
-                self._volume.put(puts, self._clock())
+                self._volume.put(puts, self._clock(), settle=False)
                 puts = []
             match job:
                 case _Freshen(key, generation, record):
@@ -346,7 +350,7 @@ class DiskStore:
                 case _:
                     assert_never(job)
         if puts:
-            self._volume.put(puts, self._clock())
+            self._volume.put(puts, self._clock(), settle=False)
 
     def _forget_removals(self, jobs: Iterable[_Job]) -> None:
         for job in jobs:
@@ -495,6 +499,12 @@ class DiskStore:
             "bytes_queued": self._queued,
             "touched": len(self._touched),
         }
+
+
+def _yield_to_serving() -> None:
+    """Writing can wait; Linux keeps a priority for each thread."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WRITER_NICENESS)
 
 
 def _size(job: _Job) -> int:

@@ -282,8 +282,8 @@ class Volume:
 
     # --- writing ---
 
-    def put(self, puts: Sequence[Put], now: float) -> None:
-        """Store a small batch. `outcome` of each says whether it was."""
+    def put(self, puts: Sequence[Put], now: float, *, settle: bool = True) -> None:
+        """Store a small batch. `outcome` of each says whether it was. Without `settle` the caller does that soon."""
         with_file = [put for put in puts if put.size > INLINE_MAX and put.name is None]
         names = [(diskfiles.file_name(put.key), blocks(put.size)) for put in with_file]
         if names and self._make_room(sum(size for _, size in names), 0, names):
@@ -314,7 +314,8 @@ class Volume:
                     self._leave([before])
                 put.outcome = True
                 self.counters.stored += 1
-        self.settle()
+        if settle:
+            self.settle()
 
     def _encoded(self, put: Put) -> tuple[Columns, bytes]:
         body = b"".join(put.body) if put.name is None else None
@@ -404,7 +405,8 @@ class Volume:
                     self.database.journal([(name, size, self.owner) for name, size in names])
                     return True
                 moved = self._evict(short + self.size // SLACK, row_need)
-            self.settle()
+            if self.database.wal_size() > self.wal_limit:  # up to there it is counted as if it were that large
+                self.settle()
             if not moved:
                 return False
 

@@ -32,7 +32,7 @@ _EDGECACHE_TLS = """\
 
 
 _EDGECACHE_DISK = """\
-disk: {{path: "{path}", size: 4GiB, admit: always}}
+disk: {{path: "{path}", size: {size_mib}MiB, admit: always}}
 """
 
 
@@ -66,7 +66,9 @@ class Edgecache:
             _EDGECACHE.format(
                 port=setup.port,
                 tls=tls if setup.tls else "",
-                disk=_EDGECACHE_DISK.format(path=setup.disk) if setup.disk is not None else "",
+                disk=_EDGECACHE_DISK.format(path=setup.disk, size_mib=setup.disk_bytes // MIB)
+                if setup.disk is not None
+                else "",
                 admin_port=setup.spare_ports[0],
                 workers=setup.workers,
                 log=setup.log,

@@ -42,6 +42,7 @@ class Setup:
     memory_bytes: int = 512 * MIB
     disk: Path | None = None
     """Where the cache is to lie on a disk; None where it is to lie in memory."""
+    disk_bytes: int = 4096 * MIB
 
     @property
     def log(self) -> Path:
