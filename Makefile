@@ -5,6 +5,7 @@
 #   make test                      the whole test suite         (ARGS="tests/http -x" for part of it)
 #   make lint                      ruff and mypy
 #   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
+#   make bench-disk                what the disk tier promises of itself            (ARGS="--help")
 #   make bench-dns                 the DNS benchmark beside gdnsd, Knot and PowerDNS (ARGS="--help")
 #   make conformance               the public HTTP cache tests, against a fresh edge (ARGS="--only ID")
 #   make docs                      rewrite the pages made from the code
@@ -19,7 +20,7 @@ ARGS   ?=
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
-.PHONY: run test lint bench bench-dns conformance docs clean prerequisites
+.PHONY: run test lint bench bench-disk bench-dns conformance docs clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.built
@@ -54,6 +55,9 @@ bench: $(VENV)/.dev
 	@echo "Building what an installation gets"
 	@$(BIN)/python setup.py -q build --build-lib build/installed
 	EDGECACHE_TREE=$(CURDIR)/build/installed $(BIN)/python -m loadtests.bench $(ARGS)
+
+bench-disk: $(VENV)/.dev
+	$(BIN)/python -m loadtests.bench.disk $(ARGS)
 
 bench-dns: $(VENV)/.dev
 	$(BIN)/python -m loadtests.bench.dns $(ARGS)

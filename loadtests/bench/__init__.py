@@ -13,6 +13,8 @@ Run it with ``python -m loadtests.bench`` (or ``make bench``); docs/benchmark.md
     measure.py     one turn, and the order of turns
     report.py      medians, ratios, tables, JSON
 
+``python -m loadtests.bench.disk`` measures what the disk tier promises of itself; diskload.py is what it does to it.
+
 ``python -m loadtests.bench.dns`` (or ``make bench-dns``) does the same for GeoDNS, beside gdnsd, Knot and PowerDNS:
 
     dns.py         arguments, one turn, the order of turns

@@ -50,8 +50,9 @@ def _chosen_peers(names: tuple[str, ...]) -> tuple[Server, ...]:
 
 
 @contextmanager
-def _directory(parent: Path | None) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="edgecache-bench-", dir=parent))
+def _directory(parent: Path | None = None) -> Iterator[Path]:
+    """A directory on tmpfs where there is one, or in `parent`."""
+    path = Path(tempfile.mkdtemp(prefix="edgecache-bench-", dir=parent or _in_memory()))
     path.chmod(0o755)
     try:
         yield path
@@ -203,7 +204,7 @@ def _run(plan: Plan, left_out: list[LeftOut], disk: Path, json_file: Path | None
     raise_file_limit()
     surroundings = environment(plan)
     os.sched_setaffinity(0, {plan.load_core})
-    with _directory(_in_memory()) as directory, _directory(disk) as on_disk:
+    with _directory() as directory, _directory(disk) as on_disk:
         try:
             compile_tools(directory)
             tell = partial(click.echo, err=True)

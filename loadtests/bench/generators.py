@@ -6,6 +6,7 @@ Neither checks a body: `verify` does that before, and `bytes_read` tells afterwa
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -109,7 +110,7 @@ def parse_wrk(output: str) -> Load:
     )
 
 
-def percentile(ordered: list[int], share: float) -> float:
+def percentile(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of an ordered list, `share` of 0 to 1."""
     if not ordered:
         raise BadTable("the load generator logged no request")
