@@ -469,9 +469,11 @@ class Control:
             return False, "no worker is running"
         return self._following.ready()
 
-    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
+    async def purge(
+        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+    ) -> PurgeReceipt:
         if self._coordinator is not None:
-            return await self._coordinator.purge(order, wait=wait)
+            return await self._coordinator.purge(order, wait=wait, timeout_s=timeout_s, key=key)
         receipt = self._log.append(order)
         if self._log.keeper is not None:
             await self._log.keeper.kept()  # whoever has asked for it may rely on it, also after a crash

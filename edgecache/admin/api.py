@@ -209,13 +209,14 @@ class _Api:
     async def purge(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
             raise ApiError(415, "the body must be application/json")
+        key = request.headers.get("Idempotency-Key")
         body = purge_body(await request.read())
         if body.targets > self._access.max_targets:
             raise ApiError(413, f"more than {self._access.max_targets} targets in one purge")
         if not body.targets:
             raise ApiError(400, "nothing to purge: one of urls, keys, hosts, prefixes and all must name something")
         try:
-            receipt = await self._node.purge(body.order("admin"), wait=body.wait)
+            receipt = await self._node.purge(body.order("admin"), wait=body.wait, timeout_s=body.timeout_s, key=key)
         except PurgeError as error:
             raise ApiError(error.status, error.detail, path=error.path) from None
         return web.json_response(receipt_json(receipt))

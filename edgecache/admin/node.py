@@ -54,8 +54,10 @@ class Node(Protocol):
         """May it take traffic? And if not, why."""
         ...
 
-    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
-        """Raises `PurgeError`."""
+    async def purge(
+        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+    ) -> PurgeReceipt:
+        """Raises `PurgeError`. `timeout_s`: how long to wait for other edges. `key`: an idempotency key."""
         ...
 
     async def purged(self, sequence: int) -> dict[str, object]:

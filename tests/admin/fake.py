@@ -24,7 +24,9 @@ class DictNode:
     def ready(self) -> tuple[bool, str]:
         return not self.why_not, self.why_not
 
-    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
+    async def purge(
+        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+    ) -> PurgeReceipt:
         if self.broken:
             raise RuntimeError("a bug with a secret in it")
         for index, url in enumerate(order.urls):

@@ -66,7 +66,19 @@ async def test_an_order_is_handed_on_whole() -> None:
         [(headers, body)] = made.asked
         assert headers["authorization"] == "Bearer secret"
         lists = {"urls": ["http://h/a"], "keys": ["k"], "groups": ["a b"]}
+        assert headers["idempotency-key"]
         assert body == {**lists, "site": "s", "soft": True, "all": False, "wait": True}
+
+
+async def test_the_callers_patience_and_key_are_handed_on() -> None:
+    async with coordinator() as made, world(purge={"coordinator": made.url}) as w:
+        url = f"http://127.0.0.1:{w.edge.admin.address.port}/v1/purge"
+        headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": "mine"}
+        async with w.client.post(url, json={"keys": ["a"], "timeout_s": 3}, headers=headers) as response:
+            assert response.status == 200
+        [(given, body)] = [asked for asked in made.asked if isinstance(asked[1], dict)]
+        assert given["idempotency-key"] == "mine"
+        assert body == {"keys": ["a"], "all": False, "soft": False, "wait": True, "timeout_s": 3.0}
 
 
 async def test_a_broken_connection_is_tried_once_more_under_the_same_key() -> None:

@@ -37,9 +37,14 @@ class CoordinatorClient:
         self._tls = tls
         self._connect_s = connect_s
 
-    async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
+    async def purge(
+        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+    ) -> PurgeReceipt:
         """Raises `PurgeError`: the coordinator's refusal, or 503 where it cannot be asked."""
-        answer = await self._ask("POST", "/v1/purge", _body(order, wait=wait), key=secrets.token_hex(16))
+        body = _body(order, wait=wait)
+        if timeout_s is not None:
+            body["timeout_s"] = timeout_s
+        answer = await self._ask("POST", "/v1/purge", body, key=key or secrets.token_hex(16), answer_s=timeout_s)
         try:
             edges = tuple(
                 EdgeReceipt(str(each["edge"]), each["applied"] is True, float(each["duration_s"]))
@@ -59,7 +64,12 @@ class CoordinatorClient:
         return await self._ask("GET", "/v1/edges")
 
     async def _ask(
-        self, method: str, target: str, body: dict[str, Any] | None = None, key: str | None = None
+        self,
+        method: str,
+        target: str,
+        body: dict[str, Any] | None = None,
+        key: str | None = None,
+        answer_s: float | None = None,
     ) -> dict[str, Any]:
         headers = {}
         try:
@@ -70,7 +80,7 @@ class CoordinatorClient:
             headers["Authorization"] = f"Bearer {token}"
         if key is not None:
             headers["Idempotency-Key"] = key
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=self._connect_s)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S + (answer_s or 0.0), sock_connect=self._connect_s)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
             for again in (False, True):
                 try:
