@@ -8,7 +8,7 @@ coordinates is put in the middle of its country.
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgecache.geodns.countries import CONTINENTS, COUNTRIES
 from edgecache.geodns.mapping import UNKNOWN, Location, Mapping, Network, Numbers, Orders, Ranges, flat, overlay
@@ -79,6 +79,15 @@ def _degrees(value: object, most: int) -> float:
     return math.nan
 
 
+class _Located(NamedTuple):
+    """What a record came to."""
+
+    number: int
+    country: int
+    told: bool
+    """It says something of use."""
+
+
 class _Countries:
     def __init__(self) -> None:
         self.numbers = {"": 0}
@@ -92,7 +101,8 @@ def build(databases: Sequence[Database], networks: Iterable[Network], orders: Or
     `BadDatabase`."""
     countries = _Countries()
     networks = tuple(networks)
-    families = {version: _family(version, databases, orders, countries) for version in (4, 6)}
+    located: dict[int, dict[int, _Located]] = {}
+    families = {version: _family(version, databases, orders, countries, located) for version in (4, 6)}
     made: dict[int, tuple[Ranges, Ranges]] = {}
     for version, (lists, where) in families.items():
         own, own_where = [], []
@@ -114,21 +124,27 @@ def _own_list(network: Network, orders: Orders) -> int:
 
 
 def _family(
-    version: int, databases: Sequence[Database], orders: Orders, countries: _Countries
+    version: int,
+    databases: Sequence[Database],
+    orders: Orders,
+    countries: _Countries,
+    located: dict[int, dict[int, _Located]],
 ) -> tuple[Ranges, Ranges]:
+    """`located`: by database and place of a record, what it came to; families share records."""
     database = pick(version, databases)
     if database is None:
         return flat(version), flat(version, 0)
     upper, lower, found = database.walk(version)
-    lists, where = {0: UNKNOWN}, {0: 0}
-    known = 0
-    for place in set(found) - {0}:
+    all_ = located.setdefault(id(database), {})
+    mine = set(found) - {0}
+    for place in mine - all_.keys():
         location = locate(database.record(place))
-        known += location is not NOWHERE and bool(location.country or location.placed)
-        lists[place] = orders.of_location(location)
-        where[place] = countries.number(location.country)
-    if not known and len(lists) > 1:
+        told = location is not NOWHERE and bool(location.country or location.placed)
+        all_[place] = _Located(orders.of_location(location), countries.number(location.country), told)
+    if mine and not any(all_[place].told for place in mine):
         raise BadDatabase("its records say neither country nor coordinates")
+    lists = {0: UNKNOWN} | {place: all_[place].number for place in mine}
+    where = {0: 0} | {place: all_[place].country for place in mine}
     return _merged(upper, lower, found, lists), _merged(upper, lower, found, where)
 
 

@@ -13,15 +13,13 @@ from typing import Any
 
 import maxminddb
 
+from edgecache._native.mmdbdata import Records
 from edgecache.geodns.mapping import Numbers
 
 _MARKER = b"\xab\xcd\xefMaxMind.com"
 _SEPARATOR = 16
 """Octets of zero between the tree and the records."""
 _MOST_BYTES = 2 << 30
-_MOST_VALUES = 4096
-"""Of one record. Real ones have a few hundred."""
-_MOST_DEPTH = 32
 _LOW = (1 << 64) - 1
 
 
@@ -55,8 +53,8 @@ class Database:
         if self.nodes < 1 or tree + _SEPARATOR > end:
             raise BadDatabase("its search tree is longer than the file")
         self._left, self._right = _records(data[:tree], about.record_size)
-        self._records = data[tree + _SEPARATOR : end]
-        self._shared: dict[int, Any] = {}
+        self._size = end - tree - _SEPARATOR
+        self._records = Records(data[tree + _SEPARATOR : end])
 
     def walk(self, version: int) -> tuple[Numbers, Numbers | None, Numbers]:
         """Every address of a family: starts (upper and lower halves for IPv6), and where the record of what begins
@@ -134,98 +132,12 @@ class Database:
     def record(self, place: int) -> Any:
         """The record at a place that `walk` gave. Raises `BadDatabase`."""
         offset = place - _SEPARATOR
-        if offset < 0 or offset >= len(self._records):
+        if not 0 <= offset < self._size:
             raise BadDatabase("a network's record lies outside of the file")
         try:
-            return self._value(offset, _Budget(), 0)[0]
-        except (IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
-            raise BadDatabase("a record cannot be read") from error
-
-    # The data section, as "MaxMind DB File Format Specification" 2.0 lays it out.
-
-    def _value(self, at: int, budget: "_Budget", depth: int) -> tuple[Any, int]:
-        data = self._records
-        control = data[at]
-        at += 1
-        kind = control >> 5
-        if kind == 1:
-            return self._pointed(control, at, budget, depth)
-        if kind == 0:
-            kind = data[at] + 7
-            at += 1
-        size = control & 31
-        if size > 28:
-            width = size - 28
-            size = int.from_bytes(data[at : at + width], "big") + (29, 285, 65_821)[width - 1]
-            at += width
-        budget.spend()
-        if kind in (7, 11):
-            return self._many(kind, size, at, budget, depth)
-        if kind == 14:
-            return size != 0, at
-        end = at + size
-        if end > len(data):
-            raise IndexError
-        raw = data[at:end]
-        if kind == 2:
-            return raw.decode(), end
-        if kind == 3:
-            return struct.unpack(">d", raw)[0], end
-        if kind == 15:
-            return struct.unpack(">f", raw)[0], end
-        if kind in (5, 6, 9, 10):
-            return int.from_bytes(raw, "big"), end
-        if kind == 8:
-            return struct.unpack(">i", raw.rjust(4, b"\0"))[0], end
-        if kind == 4:
-            return raw, end
-        raise BadDatabase(f"a record holds a value of the unknown kind {kind}")
-
-    def _pointed(self, control: int, at: int, budget: "_Budget", depth: int) -> tuple[Any, int]:
-        """What many records share is decoded once."""
-        width = (control >> 3 & 3) + 1
-        raw = self._records[at : at + width]
-        if len(raw) != width:
-            raise IndexError
-        if width == 4:
-            target = int.from_bytes(raw, "big")
-        else:
-            target = int.from_bytes(bytes((control & 7,)) + raw, "big") + (0, 2048, 526_336)[width - 1]
-        if target not in self._shared:
-            if depth > _MOST_DEPTH:
-                raise BadDatabase("a record is nested too deeply")
-            self._shared[target] = self._value(target, budget, depth + 1)[0]
-        return self._shared[target], at + width
-
-    def _many(self, kind: int, size: int, at: int, budget: "_Budget", depth: int) -> tuple[Any, int]:
-        if depth > _MOST_DEPTH:
-            raise BadDatabase("a record is nested too deeply")
-        value = self._value
-        if kind == 11:
-            items = []
-            for _ in range(size):
-                item, at = value(at, budget, depth + 1)
-                items.append(item)
-            return items, at
-        found = {}
-        for _ in range(size):
-            key, at = value(at, budget, depth + 1)
-            found[key], at = value(at, budget, depth + 1)
-        return found, at
-
-
-class _Budget:
-    """What one record may hold."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self) -> None:
-        self._left = _MOST_VALUES
-
-    def spend(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise BadDatabase("a record holds too many values")
+            return self._records.decode(offset)
+        except ValueError as error:
+            raise BadDatabase(f"a record cannot be read: {error}") from error
 
 
 _HIGH_NIBBLE = bytes(octet >> 4 for octet in range(256))
