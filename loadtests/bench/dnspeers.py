@@ -6,6 +6,7 @@ is less work and merges nothing.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,8 +152,10 @@ class Gdnsd:
         return not_installed("gdnsd", "gdnsd")
 
     def version(self) -> str:
-        """``gdnsd version 3.8.1``."""
-        return first_line(["gdnsd", "-h"]).rpartition(" ")[2]
+        """``gdnsd version 3.8.1``, printed when it does not understand."""
+        done = subprocess.run(["gdnsd"], capture_output=True, text=True, check=False)
+        found = re.search(r"gdnsd version (\S+)", done.stdout + done.stderr)
+        return found[1] if found else "-"
 
     def prepare(self, setup: Setup) -> Launch:
         """A directory with a configuration and a zone."""
