@@ -68,7 +68,10 @@ async def serve(request: web.Request, hub: Hub, address: str) -> web.StreamRespo
     ws = web.WebSocketResponse(
         timeout=CLOSE_S, max_msg_size=frames.MAX_UP_BYTES, compress=False, autoping=True, autoclose=True
     )
-    await ws.prepare(request)
+    try:
+        await ws.prepare(request)
+    except (OSError, aiohttp.ClientError):  # it has gone already
+        return ws
     transport = request.transport
     if transport is None:
         return ws
