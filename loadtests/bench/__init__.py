@@ -15,6 +15,8 @@ Run it with ``python -m loadtests.bench`` (or ``make bench``); docs/benchmark.md
 
 ``python -m loadtests.bench.disk`` measures what the disk tier promises of itself; diskload.py is what it does to it.
 
+``python -m loadtests.bench.purge_edge`` measures what purging costs an edge.
+
 ``python -m loadtests.bench.dns`` (or ``make bench-dns``) does the same for GeoDNS, beside gdnsd, Knot and PowerDNS:
 
     dns.py         arguments, one turn, the order of turns
