@@ -332,7 +332,7 @@ class SliceReader:
             arrival = self._joinable(key, index)
             if arrival is not None:
                 return arrival
-            entry = await slicer.disk.get(key)
+            entry = await slicer.disk.get_fixed(key)
             if entry is not None:
                 if entry.body_size == self._extent(index):
                     return entry

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar, assert_never
 
 from edgecache.http.clock import wall_clock
 from edgecache.http.tasks import spawn
 from edgecache.store.database import DatabaseLost
-from edgecache.store.diskentry import DiskEntry
+from edgecache.store.diskentry import DiskEntry, Known
 from edgecache.store.diskfiles import DiskFault
 from edgecache.store.diskrecord import INLINE_MAX, KEY_SIZE
 from edgecache.store.disksweep import Sweep
@@ -43,6 +44,8 @@ BATCH = 32
 BATCH_INLINE_BYTES = 512 << 10
 BATCH_BYTES = 1 << 20
 """What is stored in one go: bounds how long a writer has the lock, and how far the log grows at once."""
+FIXED_MAX = 4_096
+"""Records of slices found lately: about 4 MiB when full."""
 TOUCHED_MAX = 16_384
 """Uses not yet written back; more are forgotten, and age a little faster than they should."""
 REPORT_INTERVAL_S = 1.0
@@ -148,6 +151,7 @@ class DiskStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._touched: dict[bytes, float] = {}
+        self._fixed: dict[bytes, Known] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._mending: asyncio.Task[None] | None = None
         self._on = False
@@ -213,6 +217,24 @@ class DiskStore:
         entry = await self._guarded(self._readers, partial(self._volume.get, key))
         if entry is not None:
             self._touch(key)
+        return entry
+
+    async def get_fixed(self, key: bytes) -> DiskEntry | None:
+        """As `get`, for what never changes under its key (a slice): found once, it is found again without a look-up for
+        as long as its file is there."""
+        fixed = self._fixed.get(key)
+        if fixed is not None and self._on and key not in self._removing:
+            entry = self._volume.reopen(fixed)
+            if entry is not None:
+                self._touch(key)
+                return entry
+        self._fixed.pop(key, None)
+        entry = await self.get(key)
+        if entry is not None and entry.in_file:
+            if len(self._fixed) >= FIXED_MAX:
+                for old in list(islice(self._fixed, FIXED_MAX // 4)):
+                    del self._fixed[old]
+            self._fixed[key] = entry.known
         return entry
 
     def used(self, key: bytes, times: int = 1) -> None:

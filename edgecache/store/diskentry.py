@@ -3,6 +3,7 @@
 import os
 import threading
 import zlib
+from dataclasses import dataclass
 from itertools import islice
 
 from edgecache.store.diskrecord import CHUNK, DiskRecord
@@ -43,6 +44,15 @@ class Seen:
             self._marks[mark] = None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A record that was found, without its file open."""
+
+    key: bytes
+    data: DiskRecord
+    filename: str
+
+
 class DiskEntry:
     """A record found on disk. The body's file stays readable until `close`, whatever becomes of the record.
 
@@ -58,6 +68,12 @@ class DiskEntry:
         self.filename = filename
         self._seen = seen
         self.soft_purged = soft
+
+    @property
+    def known(self) -> Known:
+        """What to find it by again. The body is in a file."""
+        assert self.filename is not None
+        return Known(self.key, self._data, self.filename)
 
     @property
     def record(self) -> Record:

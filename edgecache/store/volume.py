@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edgecache.store import diskfiles
 from edgecache.store.database import Database, DatabaseLost
-from edgecache.store.diskentry import BodyCorrupt, DiskEntry, Seen
+from edgecache.store.diskentry import BodyCorrupt, DiskEntry, Known, Seen
 from edgecache.store.diskfiles import Columns, Fetched, blocks
 from edgecache.store.diskrecord import INLINE_MAX, Checksums, DiskRecordError, decode, decode_tag, encode
 from edgecache.store.memory import Record
@@ -209,6 +209,23 @@ class Volume:
             self.counters.misses += 1
         else:
             self.counters.hits += 1
+        return entry
+
+    def reopen(self, known: Known) -> DiskEntry | None:
+        """A record found before, if its file is still there and no hard purge covers it. Blocks for an open only."""
+        record = known.data.record
+        state = self.purged(record.fill_seq, record.tags)
+        if state == 2:
+            return None
+        try:
+            fd = os.open(f"{self.path}/{known.filename}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        entry = DiskEntry(known.key, known.data, fd, known.filename, self._seen, state == 1)
+        if os.fstat(fd).st_size != entry.body_size:
+            entry.close()
+            return None
+        self.counters.hits += 1
         return entry
 
     def _entry(self, key: bytes, fetched: Fetched, tag: object) -> DiskEntry | None:
