@@ -56,10 +56,16 @@ def _overrides(given: dict[str, object]) -> "list[Override]":
     from edgecache.config.load import Override
 
     return [
-        Override(tuple(path.split(".")), value, f"--{path.removeprefix('coordinator.').partition('.')[0]}")
+        Override(tuple(path.split(".")), value, f"--{_option(path)}")
         for path, value in given.items()
         if value is not None
     ]
+
+
+def _option(path: str) -> str:
+    """The option that sets this key."""
+    name = path.removeprefix("coordinator.").partition(".")[0]
+    return "bus" if name == "nats" else name
 
 
 def _load(file: Path | None, given: dict[str, object], *, environment: bool) -> "Config":
@@ -200,8 +206,16 @@ def demo(*, listen: str, admin: str) -> None:
     metavar="DIR",
     help=_setting("coordinator.data", "Directory of the log and the tokens.", "state directory"),
 )
+@click.option(
+    "--bus",
+    metavar="URL",
+    multiple=True,
+    help=_setting("coordinator.nats.servers", "NATS server to keep the log in; repeatable.", "none: in the directory"),
+)
 @click.pass_context
-def coordinator(context: click.Context, *, file: Path | None, listen: str | None, data: str | None) -> None:
+def coordinator(
+    context: click.Context, *, file: Path | None, listen: str | None, data: str | None, bus: tuple[str, ...]
+) -> None:
     """Run the purge coordinator of a fleet, until SIGTERM or Ctrl-C.
 
     It keeps the log of purges, and sends each to every edge that subscribes. Make tokens before anything else:
@@ -210,7 +224,11 @@ def coordinator(context: click.Context, *, file: Path | None, listen: str | None
       edgecache coordinator token add deploy --scope purge
       edgecache coordinator token add edges --scope edge
     """
-    given: dict[str, object] = {"coordinator.listen": listen, "coordinator.data": data}
+    given: dict[str, object] = {
+        "coordinator.listen": listen,
+        "coordinator.data": data,
+        "coordinator.nats.servers": list(bus) or None,
+    }
     context.obj = lambda: _load_coordinator(file, given, environment=True)
     if context.invoked_subcommand is None:
         from edgecache.supervisor import coordinate

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from edgecache.config.fields import DAY_S, AddressField, Duration, HostPattern, Section, from_word, version
+from edgecache.config.nats import NatsConfig
 from edgecache.config.units import Address
 
 
@@ -82,7 +83,15 @@ class CoordinatorConfig(Section):
     )
     keep_entries: int = Field(1_000_000, ge=1, le=1_000_000_000, description="Entries of the log that are kept.")
     keep_keys_s: Duration = Field(DAY_S, ge=1, le=30 * DAY_S, description="How long idempotency keys are known.")
-    keep_audit_s: Duration = Field(90 * DAY_S, ge=1, le=3650 * DAY_S, description="How long is kept who purged what.")
+    keep_audit_s: Duration = Field(
+        90 * DAY_S,
+        ge=1,
+        le=3650 * DAY_S,
+        description="How long is kept who purged what. On NATS: as long as the log's entries.",
+    )
+    nats: NatsConfig = Field(
+        NatsConfig(), description="Keep the log in NATS JetStream, where several coordinators may share it."
+    )
 
 
 class CoordinatorLogConfig(Section):

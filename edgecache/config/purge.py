@@ -1,11 +1,13 @@
 """Invalidation: `purge`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from edgecache.config.dialects import DialectsConfig
 from edgecache.config.fields import Duration, Section, origin_url
+from edgecache.config.nats import NatsConfig
 
 
 def _coordinator(value: object) -> object:
@@ -37,6 +39,11 @@ class PurgeConfig(Section):
         min_length=1,
         description="File with the token that the coordinator asks this edge for. Default: none is shown.",
     )
+    nats: NatsConfig = Field(
+        NatsConfig(),
+        description="Read the purge log from NATS directly, as from a leaf node nearby, and not through the "
+        "coordinator, which is still asked for purges that come to this edge.",
+    )
     tls: CoordinatorTlsConfig = Field(CoordinatorTlsConfig(), description="TLS towards an https:// coordinator.")
     max_silence_s: Duration = Field(
         30.0,
@@ -63,3 +70,9 @@ class PurgeConfig(Section):
     dialects: DialectsConfig = Field(
         DialectsConfig(), description="Purge requests as clients of other products send them."
     )
+
+    @model_validator(mode="after")
+    def _whom_to_ask(self) -> Self:
+        if self.nats.servers and self.coordinator is None:
+            raise PydanticCustomError("nats_alone", "a coordinator beside nats: it is asked for this edge's own purges")
+        return self

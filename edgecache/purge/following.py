@@ -18,6 +18,7 @@ from typing import Any
 
 from edgecache._native.arena import Arena
 from edgecache.config.purge import PurgeConfig
+from edgecache.http.clock import wall_clock
 from edgecache.http.tasks import spawn
 from edgecache.purge.applier import Applier
 from edgecache.purge.bus import Feed, LogPosition
@@ -79,6 +80,16 @@ def coordinator_client(config: PurgeConfig) -> CoordinatorClient | None:
     return CoordinatorClient(config.coordinator, token=token_from(config.token_file), tls=_tls(config))
 
 
+def make_feed(config: PurgeConfig, edge: str) -> Feed:
+    """From NATS where it is configured, else from the coordinator."""
+    if config.nats.servers:
+        from edgecache.purge.transport.nats_feed import NatsFeed
+        from edgecache.purge.transport.nats_settings import nats_settings
+
+        return NatsFeed(nats_settings(config.nats), edge=edge, clock=wall_clock)
+    return websocket_feed(config, edge)
+
+
 def websocket_feed(config: PurgeConfig, edge: str) -> Feed:
     assert config.coordinator is not None
     return WebSocketFeed(config.coordinator, edge=edge, token=token_from(config.token_file), tls=_tls(config))
@@ -104,7 +115,7 @@ class Following:
         cache_keys: Callable[[str], Iterable[str]],
         keeper: PurgeKeeper | None,
         clock: Callable[[], float] = time.monotonic,
-        feed: Callable[[PurgeConfig, str], Feed] = websocket_feed,
+        feed: Callable[[PurgeConfig, str], Feed] = make_feed,
     ) -> None:
         """`clock`: that of the arena's deadline."""
         self._config = config

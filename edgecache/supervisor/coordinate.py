@@ -71,6 +71,11 @@ def make_bus(config: CoordinatorConfig) -> PurgeBus:
     retention = Retention(
         age_s=config.keep_s, entries=config.keep_entries, keys_s=config.keep_keys_s, audit_s=config.keep_audit_s
     )
+    if config.nats.servers:
+        from edgecache.purge.transport.nats_bus import NatsBus
+        from edgecache.purge.transport.nats_settings import nats_settings
+
+        return NatsBus(nats_settings(config.nats), retention)
     return SqliteLog(data_folder(config), retention)
 
 
@@ -146,7 +151,8 @@ async def _run(file: CoordinatorFile, load: Callable[[], LoadedCoordinator]) -> 
 def _say_where(server: CoordinatorServer, coordinator: Coordinator, config: CoordinatorConfig) -> None:
     scheme = "http" if config.tls is None else "https"
     state = coordinator.bus.state()
-    _log.info("coordinator on %s://%s, log in %s at %d", scheme, server.address, data_folder(config), state.head)
+    where = f"the stream {config.nats.stream} of NATS" if config.nats.servers else data_folder(config)
+    _log.info("coordinator on %s://%s, log in %s at %d", scheme, server.address, where, state.head)
     if not len(coordinator.book):
         _log.warning(
             "there are no tokens yet: nobody may purge or subscribe",
