@@ -191,7 +191,7 @@ async def test_what_it_has_accepted_survives_kill_9(folder: Path) -> None:
             assert answer["complete"]
             accepted[answer["sequence"]] = "last"
             assert process.end(signal.SIGTERM) == 0
-    assert len(accepted) > 400
+    assert len(accepted) > 300  # each life may end with several logged and not answered
     heard = {entry.sequence: entry.order.keys[0] for entry in edge.entries}
     assert [entry.sequence for entry in edge.entries] == list(range(1, len(edge.entries) + 1))
     assert accepted.items() <= heard.items()
