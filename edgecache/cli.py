@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from edgecache.config.coordinator import CoordinatorFile
     from edgecache.config.load import Loaded, Override
     from edgecache.config.load_coordinator import LoadedCoordinator
+    from edgecache.config.load_geodns import LoadedGeo
     from edgecache.config.model import Config
 
-    L = TypeVar("L", Loaded, LoadedCoordinator)
+    L = TypeVar("L", Loaded, LoadedCoordinator, LoadedGeo)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -340,15 +341,88 @@ def token_remove(context: click.Context, *, name: str) -> None:
         _fail(str(error))
 
 
+@cli.command(short_help="Run the authoritative DNS server that sends clients to the nearest PoP.")
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="EDGECACHE_GEODNS_CONFIG",
+    required=True,
+    help="Configuration file (YAML).  [env: EDGECACHE_GEODNS_CONFIG]",
+)
+@click.option(
+    "--listen",
+    metavar="ADDR:PORT",
+    multiple=True,
+    envvar="EDGECACHE_GEODNS_LISTEN",
+    help="Address to answer on, UDP and TCP; may be given several times.  [key: listen; env: EDGECACHE_GEODNS_LISTEN; "
+    "default: 127.0.0.1:5300]",
+)
+@click.option(
+    "--explain", "explained", nargs=2, metavar="CLIENT_IP NAME", help="Say what this client is answered, and why."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --explain: print JSON.")
+def geodns(*, file: Path, listen: tuple[str, ...], explained: tuple[str, str] | None, as_json: bool) -> None:
+    """Run the authoritative DNS server until SIGTERM or Ctrl-C. SIGHUP reads its file again.
+
+    With --explain nothing is run: the answer for one client is worked out from the file, with health as a running
+    server's admin API tells it.
+    """
+    given: dict[str, object] = {"listen": list(listen) or None}
+
+    def read() -> "LoadedGeo":
+        from edgecache.config.load_geodns import load_geodns
+
+        return load_geodns(file, _overrides(given))
+
+    loaded = _usable(read)
+    if explained is not None:
+        _explain_geodns(loaded, *explained, as_json=as_json)
+        return
+    from edgecache.supervisor import geodns as processes
+
+    sys.exit(processes.serve(loaded, read))
+
+
+def _explain_geodns(loaded: "LoadedGeo", client: str, name: str, *, as_json: bool) -> None:
+    from edgecache.geodns.explain import ExplainError, explain
+
+    admin = loaded.config.admin
+    where = f"http://{admin.address}" if admin.address.host else f"http://127.0.0.1:{admin.address.port}"
+    try:
+        token = tokens.for_client(admin.token_file, os.environ, root=os.geteuid() == 0)
+        pops = AdminClient(where, token, timeout_s=2.0).pops()
+    except (ClientError, tokens.TokenError):
+        pops = None
+    try:
+        found = explain(loaded, client, name, pops)
+    except ExplainError as error:
+        _fail(str(error))
+    if as_json:
+        _json(found)
+    else:
+        report.console().print(report.geodns(found))
+
+
 @cli.command(short_help="Validate a configuration file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check(file: Path) -> None:
     """Validate a configuration file, alone: the environment is left out. All errors are shown at once."""
     from edgecache.config.load_coordinator import is_coordinator
+    from edgecache.config.load_geodns import is_geodns, load_geodns
 
     if _usable_kind(file, is_coordinator):
         made = _load_coordinator(file, {}, environment=False).coordinator
         click.echo(f"{file}: valid, a coordinator on {made.listen}")
+        return
+    if _usable_kind(file, is_geodns):
+        found = _usable(lambda: load_geodns(file))
+        zones, pops = len(found.zones), len(found.config.pops)
+        click.echo(f"{file}: valid, GeoDNS with {zones} zone{'s' * (zones > 1)} and {pops} PoP{'s' * (pops > 1)}")
+        for zone in found.zones:
+            geo = ", ".join(str(name).removesuffix(".") for name in zone.geo)
+            click.echo(f"  {str(zone.origin).removesuffix('.')}: {geo or 'the same for every client'}")
         return
     config = _load(file, {}, environment=False)
     number = len(config.sites)

@@ -296,3 +296,32 @@ def problems(found: Iterable[Any]) -> RenderableType:
         line.append(f": expected {plain(problem.expected)}", style="not bold default")
         lines.append(line)
     return Group(*lines)
+
+
+def geodns(found: dict[str, Any]) -> RenderableType:
+    """What `edgecache geodns --explain` found."""
+    here = found["location"]
+    where = ", ".join(str(here[key]) for key in ("subdivision", "country", "continent") if here[key]) or "unknown"
+    if here["latitude"] is not None:
+        where += f" ({here['latitude']}, {here['longitude']})"
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("client", plain(found["client"]))
+    facts.add_row("location", plain(where))
+    facts.add_row("network", f"{found['network']}, whose PoPs are in order of: {plain(found['list_by'])}")
+    facts.add_row("name", plain(found["name"]) + ("" if found["zone"] else ": in no zone of this server"))
+    facts.add_row("health", plain(found["health"]))
+    pops = Table(box=None, pad_edge=False)
+    for head, justify in (("PoP", "left"), ("km", "right"), ("state", "left")):
+        pops.add_column(head, justify="right" if justify == "right" else "left")
+    for pop in found["pops"]:
+        pops.add_row(plain(pop["name"]), count(pop["distance_km"]), plain(pop["state"]))
+    parts: list[RenderableType] = [facts, "", pops]
+    for kind, answer in found["answers"].items():
+        if answer is None:
+            continue
+        parts += ["", f"{kind}: {answer['rcode']}, scope {answer['scope']}, {answer['reason']}"]
+        parts += [f"  passed over {plain(one)}" for one in answer["passed"]]
+        if answer["by_client"]:
+            parts.append("  by weights or shares: other clients there may be answered otherwise")
+        parts += [Text(f"  {plain(line)}") for line in answer["records"]]
+    return Group(*parts)

@@ -39,6 +39,10 @@ class AdminClient:
     def stats(self) -> dict[str, Any]:
         return self._ask("GET", "/v1/stats")
 
+    def pops(self) -> dict[str, Any]:
+        """Of a GeoDNS."""
+        return self._ask("GET", "/v1/pops")
+
     def explain(self, url: str, method: str, fields: Iterable[str]) -> dict[str, Any]:
         query = urlencode([("url", url), ("method", method), *(("header", field) for field in fields)])
         return self._ask("GET", f"/v1/explain?{query}")

@@ -200,6 +200,22 @@ def expose(figures: Iterable[Figure]) -> bytes:
     return generate_latest(registry)
 
 
+Labelled = tuple[str, dict[str, str], float]
+"""(name, labels, value) of a counter or gauge with several members."""
+
+
+def expose_labelled(members: Iterable[Labelled], helps: dict[str, str], figures: Iterable[Figure] = ()) -> bytes:
+    """The same with families of counters, grouped by name. `helps`: what each family says; names in it only grow."""
+    families: dict[str, CounterMetricFamily] = {}
+    for name, labels, value in members:
+        if name not in families:
+            families[name] = CounterMetricFamily(f"edgecache_{name}", helps[name], labels=list(labels))
+        families[name].add_metric(list(labels.values()), value)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(lambda: [*families.values(), *map(_family, figures)]))
+    return generate_latest(registry)
+
+
 def _family(figure: Figure) -> Metric:
     family = CounterMetricFamily if figure.counter else GaugeMetricFamily
     return family(f"edgecache_{figure.name}", figure.help, value=figure.value)

@@ -123,7 +123,7 @@ async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) 
         return await worker.close(order["drain"], order["idle"])
 
     start = worker.start(setting.doors.public[role.index], setting.contexts)
-    return await _obey(channel, start, end, worker.reopen_logs)
+    return await obey(channel, start, end, worker.reopen_logs)
 
 
 async def _control(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:
@@ -133,10 +133,10 @@ async def _control(role: Role, setting: Setting, shared: Shared, channel: Channe
         await control.close()
         return True
 
-    return await _obey(channel, control.start(setting.doors.admin), end, lambda: None)
+    return await obey(channel, control.start(setting.doors.admin), end, lambda: None)
 
 
-async def _obey(
+async def obey(
     channel: Channel,
     start: Coroutine[Any, Any, None],
     end: Callable[[dict[str, Any]], Coroutine[Any, Any, bool]],
