@@ -85,6 +85,7 @@ from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
 from edgecache.store.disksweep import DirectoryInUse
 from edgecache.store.memory import MemoryStore
 from edgecache.store.node import NodeDisk, disk_figures
+from edgecache.store.tiers import TieredStore
 
 _log = logging.getLogger("edgecache")
 
@@ -229,14 +230,14 @@ class Worker:
         self._keeper = shared.disk.keeper() if shared.disk is not None else None
         self.purge_log = _purge_log(config, shared, self.sites, self._keeper)
         self._coordinator = coordinator_client(config.purge)
-        self._tiers = (
+        self.tiers = (
             shared.disk.tiers(shared.store, process, sweeps=leases is None) if shared.disk is not None else None
         )
         self._leases = leases
         sinks = (recorder.record, *((self._access_log.add,) if self._access_log is not None else ()))
         self.pipeline = Pipeline(
             sites=self.sites,
-            shelf=Shelf(self._tiers or shared.store),
+            shelf=Shelf(self.tiers or shared.store),
             clock=wall_clock,
             hop=hop,
             purge=self.purge_log.append,
@@ -295,8 +296,8 @@ class Worker:
             stamp=json_second if access.format == "json" else combined_second,
             files=shared.store.directory,
         )
-        if self._tiers is not None:
-            self._tiers.uses = lane.take_uses
+        if self.tiers is not None:
+            self.tiers.uses = lane.take_uses
         if self._access_log is not None:
             self._access_log.add_source(lane.drain_log)
         return lane
@@ -334,8 +335,8 @@ class Worker:
             self._leases.start()
         if self._keeper is not None:
             self._keeper.start()
-        if self._tiers is not None:
-            await self._tiers.start()
+        if self.tiers is not None:
+            await self.tiers.start()
         try:
             if contexts is None:
                 contexts = server_contexts(self.config)
@@ -362,8 +363,8 @@ class Worker:
         if self.pipeline.slicer is not None:
             await self.pipeline.slicer.close()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
-        if self._tiers is not None:
-            await self._tiers.close()
+        if self.tiers is not None:
+            await self.tiers.close()
         if self._keeper is not None:
             await self._keeper.close()
         if self._access_log is not None:
@@ -389,11 +390,12 @@ class Control:
         *,
         sites: Sites | None = None,
         purge_log: LocalLog | None = None,
+        tiers: TieredStore | None = None,
         in_flight: Callable[[bytes], bool] | None = None,
         process: int = 0,
     ) -> None:
-        """`sites`, `purge_log` and `in_flight` are the worker's, where there is one in the same process; else `process`
-        is this process's slot in the arena."""
+        """`sites`, `purge_log`, `tiers` and `in_flight` are the worker's, where there is one in the same process; else
+        `process` is this process's slot in the arena."""
         self.config = config
         self.name = config.name
         self._shared = shared
@@ -401,7 +403,9 @@ class Control:
         self._sites = sites if sites is not None else _sites(config)
         apart = purge_log is None and shared.disk is not None
         self._keeper = shared.disk.keeper() if shared.disk is not None and apart else None
-        self._disk = shared.disk.store(process, sweeps=True) if shared.disk is not None and apart else None
+        self._tiers = (
+            shared.disk.tiers(shared.store, process, sweeps=True) if shared.disk is not None and apart else None
+        )
         self._log = purge_log if purge_log is not None else _purge_log(config, shared, self._sites, self._keeper)
         self._coordinator = coordinator_client(config.purge)
         self._following = Following(
@@ -416,7 +420,7 @@ class Control:
         self._reader = Reader(shared.counters, shared.layout, (self._figures,))
         self._explainer = Explainer(
             self._sites,
-            Shelf(shared.store),
+            Shelf(self._tiers or tiers or shared.store),
             in_flight or shared.leases(0).held,
             wall_clock,
             pass_when_silent=config.purge.when_silent == "pass",
@@ -431,8 +435,8 @@ class Control:
         """Raises `StartError`."""
         if self._keeper is not None:
             self._keeper.start()
-        if self._disk is not None:
-            await self._disk.start()
+        if self._tiers is not None:
+            await self._tiers.disk.start()
         await self._following.start()
         await _bind(self.admin.start(door), f"admin {self.config.admin.address}")
         self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
@@ -450,8 +454,8 @@ class Control:
             self._daily.cancel()
         await self.admin.close()
         await self._following.close()
-        if self._disk is not None:
-            await self._disk.close()
+        if self._tiers is not None:
+            await self._tiers.disk.close()
         if self._keeper is not None:
             await self._keeper.close()
         if self._own_sites:
@@ -493,8 +497,8 @@ class Control:
         here = {"edge": self.name, "connected": True, "position": head, "lag": 0, "version": __version__}
         return {"head": head, "edges": [{**here, "since": self._shared.started_at}]}
 
-    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
-        return self._explainer.explain(method, url, headers)
+    async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+        return await self._explainer.explain(method, url, headers)
 
     def metrics(self) -> bytes:
         return self._reader.exposition()
@@ -568,6 +572,7 @@ class Edge:
             token,
             sites=self.worker.sites,
             purge_log=self.worker.purge_log,
+            tiers=self.worker.tiers,
             in_flight=self.worker.pipeline.collapse.fills.__contains__,
         )
 
@@ -613,8 +618,8 @@ class Edge:
     async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
         return await self.control.purge(order, wait=wait)
 
-    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
-        return self.control.explain(method, url, headers)
+    async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+        return await self.control.explain(method, url, headers)
 
     def metrics(self) -> bytes:
         return self.control.metrics()

@@ -201,7 +201,7 @@ class _Api:
             raise ApiError(400, "one method is needed", path="method")
         lines = [_field_line(text, index) for index, text in enumerate(query.getall("header", []))]
         try:
-            explanation = self._node.explain(methods[0], urls[0], Headers(lines))
+            explanation = await self._node.explain(methods[0], urls[0], Headers(lines))
         except ValueError as error:
             raise ApiError(400, str(error), path="url") from None
         return web.json_response(explanation_json(explanation))

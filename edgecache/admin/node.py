@@ -69,7 +69,7 @@ class Node(Protocol):
         `PurgeError`."""
         ...
 
-    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+    async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         """Raises `ValueError` for a URL that is not absolute http(s)."""
         ...
 

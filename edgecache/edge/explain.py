@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from edgecache.admin.node import ExplainedEntry, Explanation
 from edgecache.edge.lookup import Candidate, Shelf
+from edgecache.edge.pipeline import MAX_BROUGHT, may_be_on_disk
 from edgecache.edge.sites import Site, Sites
 from edgecache.http.cachekey import cache_key
 from edgecache.http.headers import Headers
@@ -48,8 +49,9 @@ class Explainer:
         self._clock = clock
         self._pass_when_silent = pass_when_silent
 
-    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
-        """Raises ValueError for a URL that is not absolute http or https."""
+    async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+        """What is only on disk is brought up, as a request would. Raises ValueError for a URL that is not absolute http
+        or https."""
         parts = urlsplit(url)
         if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
             raise ValueError("an absolute http or https URL, such as http://127.0.0.1:8080/index.html")
@@ -64,6 +66,10 @@ class Explainer:
         key_text = cache_key(request.scheme, request.authority, target, site.policy.query)
         primary = self._shelf.store.key(key_text)
         found = self._shelf.find(site, key_text, primary, request, now, touch=False)
+        for _ in range(MAX_BROUGHT):
+            if not (may_be_on_disk(found, request) and await self._shelf.bring(found)):
+                break
+            found = self._shelf.find(site, key_text, primary, request, now, touch=False)
         silent = self._shelf.store.silent()
         verdict = rules.on_request(
             request,

@@ -176,7 +176,7 @@ class Pipeline:
             found = self.shelf.find(site, key_text, visit.primary, request, now)
             site = self._slicing(visit)
             passing = self._pass_when_silent and store.silent()
-            if not passing and self.shelf.tiered and _may_be_on_disk(found, request):
+            if not passing and self.shelf.tiered and may_be_on_disk(found, request):
                 found = await self._bring(visit, found, now)
             verdict = rules.on_request(
                 request,
@@ -214,7 +214,7 @@ class Pipeline:
         """What is stored on disk, brought into memory."""
         request = visit.exchange.request
         for _ in range(MAX_BROUGHT):
-            if not (_may_be_on_disk(found, request) and await self.shelf.bring(found)):
+            if not (may_be_on_disk(found, request) and await self.shelf.bring(found)):
                 break
             found = self.shelf.find(visit.site, visit.key_text, visit.primary, request, now)
         return found
@@ -434,7 +434,8 @@ class Pipeline:
         return tell
 
 
-def _may_be_on_disk(found: Found, request: Request) -> bool:
+def may_be_on_disk(found: Found, request: Request) -> bool:
+    """Is it worth looking there: nothing that memory has answers the request?"""
     return not found.candidates and not found.hit_for_pass and request.method in _FROM_DISK
 
 

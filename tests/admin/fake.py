@@ -53,7 +53,7 @@ class DictNode:
             raise PurgeError("the coordinator cannot be reached", status=503)
         return {"head": len(self.orders), "edges": [{"edge": self.name, "connected": True}]}
 
-    def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+    async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         if not url.startswith("http://"):
             raise ValueError("an absolute URL is needed")
         stored = url in self.objects

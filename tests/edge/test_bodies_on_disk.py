@@ -199,10 +199,16 @@ async def test_explain_says_where_the_body_is(tmp_path: Path) -> None:
         w.answers(b"x", **FRESH)
         await get(w, "/c")
         tier = {}
-        for path in ("/a", "/c"):
-            found = w.edge.explain("GET", f"http://{HOST}{path}", Headers([]))
-            tier[path] = [entry.tier for entry in found.stored]
-        assert tier == {"/a": ["disk"], "/c": ["memory"]}
+        for path in ("/a", "/b", "/c", "/d"):  # nobody has asked for /b since the restart
+            found = await w.edge.explain("GET", f"http://{HOST}{path}", Headers([]))
+            tier[path] = (found.verdict, [entry.tier for entry in found.stored])
+        served_from_disk = ("serve", ["disk"])
+        assert tier == {
+            "/a": served_from_disk,
+            "/b": served_from_disk,
+            "/c": ("serve", ["memory"]),
+            "/d": ("fetch", []),
+        }
 
 
 def test_a_reference_is_read_as_it_was_written() -> None:

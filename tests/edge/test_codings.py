@@ -390,5 +390,5 @@ async def test_explain_shows_the_form():
     async with world(cache=ON) as w:
         page(w)
         await filled(w)
-        told = w.edge.explain("GET", f"{w.url}/a", Headers([("Accept-Encoding", "br")]))
+        told = await w.edge.explain("GET", f"{w.url}/a", Headers([("Accept-Encoding", "br")]))
         assert Headers(told.stored[0].fields).get("content-encoding") == "br"

@@ -163,4 +163,4 @@ async def test_explain_finds_it_too():
     async with world(cache=ON) as w:
         says(w, "params")
         await w.get("/a?x=1")
-        assert w.edge.explain("GET", f"{w.url}/a?x=2", Headers()).verdict == "serve"
+        assert (await w.edge.explain("GET", f"{w.url}/a?x=2", Headers())).verdict == "serve"

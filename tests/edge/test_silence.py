@@ -136,7 +136,7 @@ async def test_explain_says_so(policy: str, verdict: str, fwd: str) -> None:
         w.answers("one", **FRESH)
         await w.get()
         fall_silent(w)
-        found = w.edge.explain("GET", w.url + "/", Headers())
+        found = await w.edge.explain("GET", w.url + "/", Headers())
         assert (found.verdict, found.reason) == (verdict, "coordinator-silent")
         assert f"fwd={fwd}; detail=coordinator-silent" in found.cache_status
         assert any("coordinator" in note for note in found.notes)
