@@ -104,7 +104,8 @@ def host_allowed(host: str | None, names: tuple[str, ...]) -> bool:
 def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Application:
     """The API of this node as an aiohttp application. `desk`: for the clients of other products."""
     api = _Api(node, access)
-    foreign = [] if desk is None else [speaks(desk, by_token(access.token, partial(node.purge, wait=True)))]
+    admit = by_token(access.token, partial(node.purge, wait=True))
+    foreign = [] if desk is None else [speaks(desk, lambda _: admit)]
     app = web.Application(
         middlewares=[errors, *foreign, api.guard],
         client_max_size=MAX_BODY_BYTES,

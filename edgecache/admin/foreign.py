@@ -4,6 +4,7 @@ Their own methods and paths are theirs alone, and every one of them needs the to
 which a `Host` from elsewhere does not pass, is not needed for them: in a PURGE, Host says which site is meant.
 """
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -14,8 +15,8 @@ from edgecache.http.headers import Headers
 from edgecache.http.message import Request
 
 
-def speaks(desk: Desk, admit: Admit) -> Middleware:
-    """Answers what the desk finds to be one of its own, and leaves the rest alone."""
+def speaks(desk: Desk, admit: Callable[[web.Request], Admit]) -> Middleware:
+    """Answers what the desk finds to be one of its own, and leaves the rest alone. `admit`: by where it comes from."""
 
     @web.middleware
     async def speak(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -28,7 +29,7 @@ def speaks(desk: Desk, admit: Admit) -> Middleware:
         except web.HTTPRequestEntityTooLarge:
             answer = desk.too_large(found)
         else:
-            answer = await desk.answer(found, ours, body, admit)
+            answer = await desk.answer(found, ours, body, admit(request))
         response = answer.response
         return web.Response(
             status=response.status, reason=response.reason or None, headers=list(response.headers), body=answer.body

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from edgecache.config.dialects import FleetDialectsConfig
 from edgecache.config.fields import DAY_S, AddressField, Duration, HostPattern, Section, from_word, version
 from edgecache.config.nats import NatsConfig
 from edgecache.config.units import Address
@@ -88,6 +89,9 @@ class CoordinatorConfig(Section):
         ge=1,
         le=3650 * DAY_S,
         description="How long is kept who purged what. On NATS: as long as the log's entries.",
+    )
+    dialects: FleetDialectsConfig = Field(
+        FleetDialectsConfig(), description="Purge requests as clients of other products send them."
     )
     nats: NatsConfig = Field(
         NatsConfig(), description="Keep the log in NATS JetStream, where several coordinators may share it."

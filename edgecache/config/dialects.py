@@ -41,7 +41,7 @@ class PublicDialectsConfig(Section):
         return self
 
 
-class DialectsConfig(Section):
+class FleetDialectsConfig(Section):
     """Purge requests as clients of other products send them: see docs/dialects.md."""
 
     speak: tuple[Speech, ...] = Field(
@@ -52,16 +52,13 @@ class DialectsConfig(Section):
     ids: tuple[SiteIdConfig, ...] = Field(
         (),
         max_length=10_000,
-        description="Sites by the ids of services and zones. An id that is not listed is a site's name; where nothing "
-        "is listed and there is one site, every id is that one.",
+        description="Sites by the ids of services and zones. An edge takes an id that is not listed for a site's name, "
+        "and for its only site where nothing is listed; a coordinator refuses it.",
     )
     patterns: Literal["refuse", "widen"] = Field(
         "refuse",
         description="What to do with a regular expression that is no list of tags, hosts or paths: refuse it, or purge "
         "the smallest thing that surely covers it, such as the host.",
-    )
-    public: PublicDialectsConfig = Field(
-        PublicDialectsConfig(), description="The same on the public listeners. Default: nowhere."
     )
 
     @model_validator(mode="after")
@@ -72,3 +69,11 @@ class DialectsConfig(Section):
                 raise PydanticCustomError("id_twice", 'each id once; "{id}" is there twice', {"id": entry.id})
             seen.add(entry.id)
         return self
+
+
+class DialectsConfig(FleetDialectsConfig):
+    """Purge requests as clients of other products send them: see docs/dialects.md."""
+
+    public: PublicDialectsConfig = Field(
+        PublicDialectsConfig(), description="The same on the public listeners. Default: nowhere."
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from edgecache.admin.dialects.build import fleet_desk
 from edgecache.admin.tokens import default_path
 from edgecache.config.coordinator import CoordinatorConfig, CoordinatorFile, CoordinatorTlsServerConfig
 from edgecache.config.load import ConfigError
@@ -130,6 +131,7 @@ async def _run(file: CoordinatorFile, load: Callable[[], LoadedCoordinator]) -> 
             hosts=config.hosts,
             tls=tls,
             certificates=config.tls is not None and config.tls.client_ca is not None,
+            desk=fleet_desk(config.dialects),
         )
         stack.push_async_callback(server.close)
         try:

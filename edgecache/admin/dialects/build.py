@@ -7,13 +7,19 @@ from edgecache.admin.dialects.desk import Admit, Desk, Perform
 from edgecache.admin.dialects.public import PublicDesk
 from edgecache.admin.dialects.spoken import SiteNames
 from edgecache.admin.tokens import TokenCheck
+from edgecache.config.dialects import FleetDialectsConfig
 from edgecache.config.purge import PurgeConfig
 from edgecache.http.message import Request
 
 
 def admin_desk(config: PurgeConfig, sites: Callable[[], Iterable[str]]) -> Desk:
     """`sites`: the names of all there are."""
-    return _desk(config, config.dialects.speak, sites)
+    return _desk(config.dialects, config.dialects.speak, sites, config.max_targets)
+
+
+def fleet_desk(config: FleetDialectsConfig) -> Desk:
+    """Of a coordinator, which knows no sites but those it is told of."""
+    return _desk(config, config.speak, None, None)
 
 
 def public_desk(
@@ -29,7 +35,8 @@ def public_desk(
         return None
     networks = [ipaddress.ip_network(network) for network in public.allow]
     admit = by_token(token, perform) if public.token else lambda _tokens: perform
-    return PublicDesk(_desk(config, public.speak, sites), networks, client_ip, admit)
+    desk = _desk(config.dialects, public.speak, sites, config.max_targets)
+    return PublicDesk(desk, networks, client_ip, admit)
 
 
 def by_token(check: TokenCheck | None, perform: Perform) -> Admit:
@@ -41,7 +48,11 @@ def by_token(check: TokenCheck | None, perform: Perform) -> Admit:
     return admit
 
 
-def _desk(config: PurgeConfig, speak: Sequence[str], sites: Callable[[], Iterable[str]]) -> Desk:
-    dialects = config.dialects
-    names = SiteNames({entry.id: entry.site for entry in dialects.ids}, sites)
-    return Desk(speak, names, widen=dialects.patterns == "widen", max_targets=config.max_targets)
+def _desk(
+    config: FleetDialectsConfig,
+    speak: Sequence[str],
+    sites: Callable[[], Iterable[str]] | None,
+    max_targets: int | None,
+) -> Desk:
+    names = SiteNames({entry.id: entry.site for entry in config.ids}, sites)
+    return Desk(speak, names, widen=config.patterns == "widen", max_targets=max_targets)

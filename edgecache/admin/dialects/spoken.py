@@ -62,8 +62,8 @@ class Deal:
 class SiteNames:
     """Which site a product's service or zone is."""
 
-    def __init__(self, ids: Mapping[str, str], sites: Callable[[], Iterable[str]]) -> None:
-        """`sites`: the names of all sites there are; none where they are not known here."""
+    def __init__(self, ids: Mapping[str, str], sites: Callable[[], Iterable[str]] | None) -> None:
+        """`sites`: the names of all sites there are; None where they are not known, and only listed ids are."""
         self._ids = ids
         self._sites = sites
 
@@ -71,13 +71,13 @@ class SiteNames:
         """The site meant by an id: as configured, or of that name, or the only one. Raises `Refused`."""
         if (site := self._ids.get(given)) is not None:
             return site
-        names = tuple(self._sites())
-        if given in names or not names:
+        names = tuple(self._sites()) if self._sites is not None else ()
+        if given in names:
             return given
         if len(names) == 1 and not self._ids:
             return names[0]
         raise Refused(
-            Fault.NO_SITE, f"no site is named {given!r}, and no id in purge.dialects.ids says which site it is"
+            Fault.NO_SITE, f"nothing in dialects.ids says which site {given!r} is, and no site known here is named so"
         )
 
 

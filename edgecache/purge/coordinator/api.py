@@ -9,11 +9,14 @@ import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
 from edgecache.admin.api import METRICS_TYPE, ApiError, errors, host_allowed, purge_body
+from edgecache.admin.dialects.desk import Admit, Desk, Perform
+from edgecache.admin.foreign import speaks
 from edgecache.admin.wire import MAX_BODY_BYTES, MAX_TARGETS
 from edgecache.observe.metrics import expose
 from edgecache.purge.bus import BusError
@@ -22,6 +25,7 @@ from edgecache.purge.coordinator.hub import Waited
 from edgecache.purge.coordinator.openapi import document
 from edgecache.purge.coordinator.service import Coordinator, Refused
 from edgecache.purge.coordinator.tokens import Grant, Scope
+from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
 from edgecache.purge.transport.websocket import PATH as SUBSCRIBE
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
@@ -32,11 +36,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(
-    coordinator: Coordinator, *, open_reads: bool, hosts: tuple[str, ...] = (), certificates: bool = False
+    coordinator: Coordinator,
+    *,
+    open_reads: bool,
+    hosts: tuple[str, ...] = (),
+    certificates: bool = False,
+    desk: Desk | None = None,
 ) -> web.Application:
-    """`open_reads`: reads need no token. `certificates`: edges must have shown one."""
+    """`open_reads`: reads need no token. `certificates`: edges must have shown one. `desk`: for the clients of other
+    products."""
     api = _Api(coordinator, open_reads=open_reads, hosts=hosts, certificates=certificates)
-    app = web.Application(middlewares=[errors], client_max_size=MAX_BODY_BYTES)
+    foreign = [] if desk is None else [speaks(desk, api.admit)]
+    app = web.Application(middlewares=[errors, *foreign], client_max_size=MAX_BODY_BYTES)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics)
@@ -165,6 +176,26 @@ class _Api:
             raise _answer(error) from None
         answer = {"sequence": purged.record.sequence, "time": purged.record.time, "again": purged.again}
         return web.json_response({**answer, **_waited(purged.waited)})
+
+    def admit(self, request: web.Request) -> Admit:
+        """What a request of another product's client may do: whatever its token allows."""
+
+        def by_token(tokens: tuple[str, ...]) -> Perform | None:
+            grants = [grant for token in tokens if (grant := self._coordinator.book.find(token)) is not None]
+            return partial(self._perform, grants[0], _address(request)) if grants else None
+
+        return by_token
+
+    async def _perform(self, grant: Grant, address: str, order: PurgeOrder) -> PurgeReceipt:
+        """Raises `PurgeError`."""
+        if not grant.allows(Scope.PURGE):
+            raise PurgeError(f"this token does not have the scope {Scope.PURGE}", status=403)
+        try:
+            purged = await self._coordinator.purge(order, grant, address)
+        except Refused as error:
+            raise PurgeError(error.detail, path=error.path, status=error.status) from None
+        waited = purged.waited
+        return PurgeReceipt(purged.record.sequence, waited.edges if waited is not None else ())
 
     # --- edges ---
 

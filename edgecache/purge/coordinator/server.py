@@ -5,12 +5,15 @@ import ssl
 
 from aiohttp import web
 
+from edgecache.admin.dialects.desk import Desk
 from edgecache.config.units import Address
 from edgecache.http.sockets import bind
 from edgecache.purge.coordinator.api import make_app
 from edgecache.purge.coordinator.service import Coordinator
 
 _BACKLOG = 1024
+_FIELD_LINE_BYTES = 64 * 1024
+"""Clients of other products write whole lists of tags into a field."""
 DRAIN_S = 5.0
 """How long calls under way may take to end, those that wait for edges among them."""
 
@@ -26,12 +29,20 @@ class CoordinatorServer:
         hosts: tuple[str, ...] = (),
         tls: ssl.SSLContext | None = None,
         certificates: bool = False,
+        desk: Desk | None = None,
     ) -> None:
-        """`certificates`: edges must show one, which `tls` verifies."""
+        """`certificates`: edges must show one, which `tls` verifies. `desk`: for the clients of other products."""
         self._coordinator = coordinator
         self._tls = tls
-        app = make_app(coordinator, open_reads=address.loopback, hosts=hosts, certificates=certificates)
-        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=DRAIN_S)
+        app = make_app(coordinator, open_reads=address.loopback, hosts=hosts, certificates=certificates, desk=desk)
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=DRAIN_S,
+            max_field_size=_FIELD_LINE_BYTES,
+            max_line_size=_FIELD_LINE_BYTES,
+        )
         self.address = address
         """Where it listens; the port is known once started."""
 

@@ -1,0 +1,118 @@
+"""Clients of other products at a coordinator: their requests purge the fleet, as far as their token allows."""
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from edgecache.admin.dialects.build import fleet_desk
+from edgecache.config.dialects import FleetDialectsConfig
+from edgecache.config.units import Address
+from edgecache.purge.coordinator import tokens
+from edgecache.purge.coordinator.server import CoordinatorServer
+from edgecache.purge.coordinator.tokens import Scope
+from tests.purge.coordinator.kit import LightEdge, Running
+
+CONFIG = FleetDialectsConfig.model_validate({"ids": [{"id": "SU1Z0", "site": "shop"}, {"id": "023e", "site": "blog"}]})
+
+
+@pytest.fixture
+async def spoken(running: Running) -> AsyncIterator[Running]:
+    """A second listener of the same coordinator, which speaks the dialects."""
+    server = CoordinatorServer(running.coordinator, Address("127.0.0.1", 0), desk=fleet_desk(CONFIG))
+    await server.start()
+    yield dataclasses.replace(running, server=server)
+    await server.close()
+
+
+async def send(
+    at: Running, method: str, path: str, fields: dict[str, str], body: object = None
+) -> tuple[int, str, str]:
+    data = json.dumps(body) if body is not None else None
+    async with at.session.request(method, at.url + path, headers=fields, data=data) as response:
+        return response.status, response.reason or "", await response.text()
+
+
+async def logged(at: Running) -> list[dict[str, Any]]:
+    return [json.loads(record.text) for record in await at.log.read(0, 100)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "body", "expected"),
+    [
+        pytest.param(
+            "POST",
+            "/service/SU1Z0/purge/a",
+            {"Fastly-Key": "purge", "Fastly-Soft-Purge": "1"},
+            None,
+            {"kind": "soft", "keys": ["a"], "site": "shop"},
+            id="fastly",
+        ),
+        pytest.param(
+            "POST",
+            "/client/v4/zones/023e/purge_cache",
+            {"Authorization": "purge"},
+            {"tags": ["A"]},
+            {"kind": "hard", "keys": ["A", "a"], "site": "blog"},
+            id="cloudflare",
+        ),
+        pytest.param(
+            "PURGE", "/", {"X-Purge-Key": "purge", "xkey": "a b"}, None, {"kind": "hard", "keys": ["a", "b"]}, id="xkey"
+        ),
+        pytest.param(
+            "PURGE",
+            "/a",
+            {"X-Purge-Key": "purge", "Host": "www.example.com"},
+            None,
+            {"kind": "hard", "urls": ["http://www.example.com/a"]},
+            id="purge",
+        ),
+        pytest.param(
+            "PURGE",
+            "/",
+            {"X-Purge-Key": "purge", "X-Magento-Tags-Pattern": "((^|,)cat_1(,|$))"},
+            None,
+            {"kind": "hard", "keys": ["cat_1"]},
+            id="magento",
+        ),
+    ],
+)
+async def test_it_is_logged_and_reaches_edges(
+    spoken: Running, method: str, path: str, fields: dict[str, str], body: object, expected: dict[str, Any]
+) -> None:
+    token = spoken.tokens["purge"]
+    shown = {name: value.replace("purge", token) if name != "xkey" else value for name, value in fields.items()}
+    if "Authorization" in shown:
+        shown["Authorization"] = f"Bearer {token}"
+    async with LightEdge(spoken.url, "a", spoken.tokens["edge"]) as edge:
+        await edge.until(lambda e: e.welcomes)
+        status, _, _ = await send(spoken, method, path, shown, body)
+        assert status == 200
+        assert len(edge.entries) == 1  # it has waited for it
+    assert await logged(spoken) == [{"source": "purge", **expected}]
+
+
+async def test_what_a_token_does_not_allow(spoken: Running) -> None:
+    one_site = tokens.add(spoken.folder / "tokens.json", "shop-only", [Scope.PURGE], sites=["shop"], now=0)
+    spoken.coordinator.book.read()
+    for fields, status in (
+        ({}, 401),
+        ({"Fastly-Key": "unknown"}, 401),
+        ({"Fastly-Key": spoken.tokens["read"]}, 403),
+        ({"Fastly-Key": one_site}, 200),
+    ):
+        assert (await send(spoken, "POST", "/service/SU1Z0/purge/a", fields))[0] == status
+    status, _, text = await send(
+        spoken, "POST", "/client/v4/zones/023e/purge_cache", {"Authorization": f"Bearer {one_site}"}, {"tags": ["a"]}
+    )
+    assert (status, json.loads(text)["errors"][0]["code"]) == (403, 10000)
+    assert [order["site"] for order in await logged(spoken)] == ["shop"]
+
+
+async def test_an_id_that_is_not_listed(spoken: Running) -> None:
+    """A coordinator knows no sites: to log a purge of nobody's would look like a success."""
+    status, _, text = await send(spoken, "POST", "/service/other/purge/a", {"Fastly-Key": spoken.tokens["purge"]})
+    assert (status, json.loads(text)["msg"]) == (404, "Record not found")
+    assert await logged(spoken) == []
