@@ -50,6 +50,7 @@ from edgecache.http.cachekey import QueryMode
 from edgecache.http.clock import wall_clock
 from edgecache.http.dates import parse_date
 from edgecache.http.headers import Headers
+from edgecache.http.tasks import spawn
 from edgecache.observe.accesslog import (
     AccessLog,
     Redactor,
@@ -82,6 +83,7 @@ from edgecache.purge.following import Following, Turn, coordinator_client, trust
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
+from edgecache.store.disk import DiskStore
 from edgecache.store.disksweep import DirectoryInUse
 from edgecache.store.memory import MemoryStore
 from edgecache.store.node import NodeDisk, disk_figures
@@ -96,6 +98,7 @@ _MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", 
 _DISK_STATES = frozenset({"on", "records", "bytes_used"})
 
 _DAY_S = 86_400.0
+_PRUNE_S = 60.0
 
 SPARE_SITES = 8
 """Sites with figures of their own that a reload may add, beyond those there are at start."""
@@ -427,6 +430,9 @@ class Control:
         )
         desk = admin_desk(config.purge, self._sites.names)
         self.admin = AdminServer(self, config.admin, config.purge, token, desk=desk)
+        swept = self._tiers or tiers
+        self._swept = swept.disk if swept is not None else None
+        self._pruning: asyncio.Task[None] | None = None
         self._first_end: float | None = None
         """When the first certificate ends."""
         self._daily: asyncio.TimerHandle | None = None
@@ -438,9 +444,20 @@ class Control:
         if self._tiers is not None:
             await self._tiers.disk.start()
         await self._following.start()
+        if self._swept is not None and self._log.keeper is not None:
+            self._pruning = spawn(self._prune(self._swept, self._log.keeper), "purge-prune")
         await _bind(self.admin.start(door), f"admin {self.config.admin.address}")
         self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
         self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
+
+    async def _prune(self, disk: DiskStore, keeper: PurgeKeeper) -> None:
+        """What nothing on disk needs any more is not kept beside it."""
+        done = 0
+        while True:
+            await asyncio.sleep(_PRUNE_S)
+            if (through := disk.clean_through) > done:
+                await keeper.prune(through)
+                done = through
 
     def _look_at_certificates(self) -> None:
         """Once a day, for who never reloads. What has been renewed and not loaded is not served yet: no all-clear."""
@@ -452,6 +469,9 @@ class Control:
     async def close(self) -> None:
         if self._daily is not None:
             self._daily.cancel()
+        if self._pruning is not None:
+            self._pruning.cancel()
+            await asyncio.wait([self._pruning])
         await self.admin.close()
         await self._following.close()
         if self._tiers is not None:

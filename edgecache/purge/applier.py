@@ -23,6 +23,10 @@ from edgecache.purge.tags import order_tags
 
 _log = logging.getLogger("edgecache.purge")
 
+MOST_UNKEPT = 100_000
+"""Entries remembered until they are kept. Where a disk takes none, they are forgotten, and applied again if sent again.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -129,6 +133,8 @@ class Applier:
             messages.append(self._message(entry))
             self._unkept[entry.sequence] = entry.time
             self.purges += 1
+        if len(self._unkept) > MOST_UNKEPT:
+            self._unkept.clear()
         if not messages:
             return None
         assert self._applied is not None  # a welcome came first

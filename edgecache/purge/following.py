@@ -169,7 +169,13 @@ class Following:
             self._arena, sites=self._sites, cache_keys=self._cache_keys, trust=self._heard, position=position
         )
         feed = self._feed(self._config, self._edge)
-        self._subscriber = Subscriber(feed, applier, keeper=self._keeper, note=self._turn.note)
+        self._subscriber = Subscriber(
+            feed,
+            applier,
+            keeper=self._keeper,
+            note=self._turn.note,
+            max_silence_s=self._config.max_silence_s if self._bound else math.inf,
+        )
         self._subscriber.start()
 
     def _heard(self) -> None:

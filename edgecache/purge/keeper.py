@@ -97,6 +97,15 @@ class PurgeKeeper:
         last = self._kept or self._writing
         return self._safe if last is None else await asyncio.shield(last)
 
+    async def prune(self, through: int) -> None:
+        """Forget hard purges up to this number: nothing is on disk any more that they cover."""
+        with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # again with the next one; or it is closed
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._prune, through)
+
+    def _prune(self, through: int) -> None:
+        if self._durable is not None and self._path.exists():
+            self._durable.prune(through)
+
     async def position(self) -> LogPosition | None:
         """What was last written down of the coordinator's log; None where nothing can be known of it."""
         try:

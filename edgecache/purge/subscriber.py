@@ -7,6 +7,7 @@ ones were written goes in one write.
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -18,6 +19,7 @@ from edgecache.purge.keeper import PurgeKeeper
 _log = logging.getLogger("edgecache.purge")
 
 RETRY_S = 1.0
+_REMEDY = {"remedy": "let purge.max_silence be several times the coordinator's heartbeat"}
 
 
 class Subscriber:
@@ -30,6 +32,7 @@ class Subscriber:
         *,
         keeper: PurgeKeeper | None,
         note: Callable[[LogPosition], None],
+        max_silence_s: float = math.inf,
         retry_s: float = RETRY_S,
     ) -> None:
         """`keeper`: where there is a disk tier. `note`: remembers the position for as long as the arena lives."""
@@ -37,8 +40,10 @@ class Subscriber:
         self.applier = applier
         self._keeper = keeper
         self._note = note
+        self._max_silence_s = max_silence_s
         self._retry_s = retry_s
-        self._waiting: list[Work] = []
+        self._waiting: Work | None = None
+        """The last one: it stands for those before it."""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._lost = ""
@@ -74,19 +79,19 @@ class Subscriber:
             self._settle(work)
             return
         self._keeper.keep(*work.messages, position=work.position)
-        self._waiting.append(work)
+        self._waiting = work
         self._wake.set()
 
     async def _keep(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            works, self._waiting = self._waiting, []
+            work = self._waiting
+            assert work is not None
             assert self._keeper is not None
             while not await self._keeper.kept():  # noqa: ASYNC110 - the writer tries again by itself
                 await asyncio.sleep(self._retry_s)
-            for work in works:
-                self._settle(work)
+            self._settle(work)
 
     def _settle(self, work: Work) -> None:
         number = self.applier.kept(work)
@@ -96,7 +101,13 @@ class Subscriber:
 
     def _tell(self, event: FeedEvent) -> None:
         match event:
-            case Welcome(position=position):
+            case Welcome(position=position, heartbeat_s=heartbeat_s):
+                if heartbeat_s * 2 > self._max_silence_s:
+                    _log.warning(
+                        "the coordinator speaks every %g s: too rarely for purge.max_silence",
+                        heartbeat_s,
+                        extra=_REMEDY,
+                    )
                 _log.info("connected to the purge coordinator; its log %s, from %d on", position.log, position.sequence)
                 self._lost = ""
             case Lost(reason=reason) if reason != self._lost:

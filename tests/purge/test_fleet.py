@@ -40,7 +40,7 @@ async def edge(made: kit.Running, name: str, **settings: object) -> AsyncIterato
 
 async def test_any_edge_purges_all_of_them(fleet: kit.World, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(fleet.coordinator())
+        made = await stack.enter_async_context(fleet.coordinator(heartbeat_s=1.0))
         a = await stack.enter_async_context(edge(made, "a"))
         b = await stack.enter_async_context(edge(made, "b", disk={"path": str(tmp_path / "b"), "size": "64MiB"}))
         for w in (a, b):
@@ -56,7 +56,7 @@ async def test_any_edge_purges_all_of_them(fleet: kit.World, tmp_path: Path) -> 
 
 
 async def test_an_unsafe_request_purges_its_own_edge_only(fleet: kit.World) -> None:
-    async with fleet.coordinator() as made, edge(made, "a") as a, edge(made, "b") as b:
+    async with fleet.coordinator(heartbeat_s=1.0) as made, edge(made, "a") as a, edge(made, "b") as b:
         for w in (a, b):
             w.answers("two", **FRESH)
         await a.get(method="POST")
@@ -72,7 +72,7 @@ async def test_what_was_purged_while_it_was_away_is_gone_when_it_is_back(fleet: 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(text="new", headers={**FRESH, "Surrogate-Key": request.path[1:]})
 
-    async with fleet.coordinator() as made:
+    async with fleet.coordinator(heartbeat_s=1.0) as made:
         async with edge(made, "a", disk=disk, workers=0) as a:
             a.answer = answer
             for path in ("/x", "/y"):
@@ -97,7 +97,7 @@ async def test_what_was_purged_while_it_was_away_is_gone_when_it_is_back(fleet: 
 
 
 async def test_an_edge_whose_log_is_gone_uses_nothing_from_before(fleet: kit.World, tmp_path: Path) -> None:
-    async with fleet.coordinator() as made:
+    async with fleet.coordinator(heartbeat_s=1.0) as made:
         port = made.server.address.port
         async with edge(made, "a") as a:
             a.answers("two", **FRESH)
@@ -107,7 +107,7 @@ async def test_an_edge_whose_log_is_gone_uses_nothing_from_before(fleet: kit.Wor
             await until(lambda: not following(a)["connected"])
             (tmp_path / "other").mkdir()
             other = kit.World(tmp_path / "other")
-            async with other.coordinator(port=port) as again:
+            async with other.coordinator(port=port, heartbeat_s=1.0) as again:
                 (made.folder / "edge.token").write_text(again.tokens["admin"])
                 await until(lambda: bool(following(a)["caught_up"]))
                 assert following(a)["resets"] == 2

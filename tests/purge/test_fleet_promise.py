@@ -30,7 +30,7 @@ from tests.purge.coordinator.kit import memory_folder
 from tests.purge.simulated import fleet
 from tests.purge.simulated.fleet import play, threads
 
-HISTORIES = int(os.environ.get("EDGECACHE_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("EDGECACHE_HISTORIES", "100"))
 ENOUGH = 150
 """Histories within which a mistake must show."""
 

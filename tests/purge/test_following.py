@@ -241,6 +241,15 @@ async def test_what_cannot_be_kept_is_not_acknowledged(tmp_path: Path, monkeypat
     await keeper.close()
 
 
+async def test_a_coordinator_that_speaks_too_rarely_is_complained_of(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    following = node.following()
+    await following.start()
+    node.feeds[0].queue.put_nowait(Welcome(HEAD, 4, True, 20.0))
+    await until(lambda: "too rarely" in caplog.text)
+    await following.close()
+
+
 async def test_a_bug_makes_silent_and_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
     node = Node()
     following = node.following()

@@ -151,6 +151,17 @@ async def test_who_asks_while_it_is_written_waits_too(tmp_path: Path, monkeypatc
     await made.close()
 
 
+async def test_what_nothing_stored_needs_is_forgotten(tmp_path: Path) -> None:
+    restore(tmp_path / "purges.db", arena())
+    made = keeper(tmp_path / "purges.db", [])
+    await made.prune(1)
+    made.keep(message(1, 10), message(2, 20))
+    await made.kept()
+    await made.prune(1)
+    assert written(tmp_path / "purges.db") == {20: 2}
+    await made.close()
+
+
 async def test_a_file_that_was_removed_says_nothing_of_what_is_stored(tmp_path: Path) -> None:
     """What it said is lost: after a restart nothing from before may be used."""
     table = arena()
