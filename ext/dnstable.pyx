@@ -64,7 +64,7 @@ def siblings(names, bytes apex not None):
 cdef class Table:
     def __cinit__(
         self, nodes not None, absent not None, *, outside=None, Ranges ranges_4=None, Ranges ranges_6=None,
-        uint32_t lists=0, size_t geos=0, ready=None, size_t counters=0, Ranges places_4=None, Ranges places_6=None,
+        uint32_t lists=0, ready=None, fill=None, size_t counters=0, Ranges places_4=None, Ranges places_6=None,
     ):
         cdef size_t room = 8
         for ranges, bits, most in (
@@ -82,22 +82,24 @@ cdef class Table:
         self.counters = <uint64_t *> calloc(counters + 1, sizeof(uint64_t))
         self.lists = lists
         self.ready = ready
+        self.fill = fill
         while room < 2 * len(nodes):
             room *= 2
         self.node_mask = room - 1
         self.nodes = <Owner *> calloc(room, sizeof(Owner))
-        self.geo_count = geos
-        self.geos = <Geo *> calloc(geos + 1, sizeof(Geo))
         self.zone_count = len(absent)
         self.absent = <int32_t *> calloc(self.zone_count + 1, sizeof(int32_t))
         self.clients = <Remembered *> calloc(CLIENTS, sizeof(Remembered))
-        if not (self.nodes and self.geos and self.absent and self.clients and self.counters):
+        if not (self.nodes and self.absent and self.clients and self.counters):
             raise MemoryError
         for i, answer in enumerate(absent):
             self.absent[<size_t> i] = self._answer(answer)
         self.outside = self._answer(outside)
         for name, node in nodes.items():
-            self._node(name, node.zone, node.kinds, node.other, node.slow)
+            if isinstance(node, int):
+                self._owner(name, node).bare = True
+            else:
+                self._say(self._owner(name, node.zone), node)
         self._wildcards(nodes)
 
     def __dealloc__(self):
@@ -106,9 +108,8 @@ cdef class Table:
             for i in range(self.node_mask + 1):
                 free(self.nodes[i].kind)
         free(self.nodes)
-        if self.geos != NULL:
-            for i in range(self.geo_count):
-                free(self.geos[i].by_list)
+        for i in range(self.geo_count):
+            free(self.geos[i].by_list)
         free(self.geos)
         for i in range(self.answer_count):
             free(self.answers[i].patch)
@@ -168,9 +169,10 @@ cdef class Table:
         self.answer_count += 1
         return <int32_t> (self.answer_count - 1)
 
-    cdef int _node(self, bytes name, zone, kinds, other, bint slow) except -1:
+    cdef Owner *_owner(self, bytes name, zone) except NULL:
+        """A new node, of which nothing is said but the zone it is in."""
         cdef uint64_t hash = dp_hash_name(<const uint8_t *> PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-        cdef size_t i = hash & self.node_mask, k = 0
+        cdef size_t i = hash & self.node_mask
         cdef Owner *node
         if not 0 < len(name) <= 255 or not 0 <= zone < self.zone_count:
             raise ValueError(f"{name!r} is no name of zone {zone}")
@@ -181,25 +183,60 @@ cdef class Table:
         node.hash = hash
         node.name = <const uint8_t *> PyBytes_AS_STRING(name)
         node.name_n = len(name)
-        node.slow = slow
         node.zone = zone
         node.wild = -1
-        node.other = self._answer(other)
+        node.other = -1
         node.used = 1
+        self.node_count += 1
+        return node
+
+    cdef int _say(self, Owner *node, what) except -1:
+        """Everything else about a node."""
+        cdef size_t k = 0
+        kinds = what.kinds
+        node.slow = what.slow
+        node.other = self._answer(what.other)
+        node.kinds = 0
+        free(node.kind)
         node.kind = <Kind *> malloc((len(kinds) + 1) * sizeof(Kind))
         if node.kind == NULL:
             raise MemoryError
-        for kind, what in kinds.items():
+        for kind, answer in kinds.items():
             node.kind[k].type = kind
-            if isinstance(what, int):
-                if not 0 <= what < self.geo_count or self.ready is None:
-                    raise ValueError(f"there is no geo {what}")
-                node.kind[k].answer = -2 - <int32_t> what
+            if isinstance(answer, int):
+                self._geo(answer)
+                node.kind[k].answer = -2 - <int32_t> answer
             else:
-                node.kind[k].answer = self._answer(what)
+                node.kind[k].answer = self._answer(answer)
             k += 1
-        node.kinds = k
-        self.node_count += 1
+            node.kinds = k
+        return 0
+
+    cdef int _met(self, Owner *node) except -1:
+        """The first time."""
+        if self.fill is None:
+            raise ValueError("nobody says what is at a name")
+        what = self.fill((<const char *> node.name)[: node.name_n])
+        if what.zone != node.zone:
+            raise ValueError(f"what is at a name of zone {node.zone} is of zone {what.zone}")
+        self._say(node, what)
+        node.bare = False
+        return 0
+
+    cdef int _geo(self, size_t number) except -1:
+        """Room for a geo with this number."""
+        cdef size_t more
+        cdef void *grown
+        if number >= 1 << 28 or self.ready is None:
+            raise ValueError(f"nobody has answers for geo {number}")
+        if number >= self.geo_count:
+            more = max(number + 1, 2 * self.geo_count)
+            grown = realloc(self.geos, more * sizeof(Geo))
+            if grown == NULL:
+                raise MemoryError
+            self.geos = <Geo *> grown
+            memset(&self.geos[self.geo_count], 0, (more - self.geo_count) * sizeof(Geo))
+            self.geo_count = more
         return 0
 
     def _wildcards(self, nodes):
@@ -277,6 +314,8 @@ cdef class Table:
                 found.error = True
                 found.subject = 0xFFFFFFFF
                 return self._given(self.outside, found)
+            if node.bare:
+                self._met(node)
             if node.slow:
                 return 0
             if node.wild < 0:
@@ -284,6 +323,8 @@ cdef class Table:
                 found.subject = 0x80000000 | node.zone
                 return self._given(self.absent[node.zone], found)
             node = &self.nodes[node.wild]
+        if node.bare:
+            self._met(node)
         if node.slow:
             return 0
         found.subject = <uint32_t> (node - self.nodes)

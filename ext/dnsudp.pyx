@@ -281,6 +281,15 @@ cdef class Responder:
         message.msg_hdr.msg_flags = 0
         return 1
 
+    cdef bint _find(self, dp_query *q, const uint8_t *peer, int version, Found *found) except -1:
+        """In the table. What Python fails to make ready is left to the slow path."""
+        try:
+            return self.table.find(q, peer, version, found)
+        except Exception as error:
+            self.counted[ERRORS] += 1
+            self.failed(error)
+            return False
+
     cdef size_t _answer(self, Slot *slot, size_t n, const uint8_t *peer, int version) except? 0xFFFFFFFF:
         """Octets to send, at slot.out.iov_base; 0 for silence."""
         cdef dp_query *q = &self.query
@@ -303,7 +312,7 @@ cdef class Responder:
                     self.counted[COOKIE] += 1
                 elif q.cookie_n > 8:
                     self.counted[BAD_COOKIE] += 1
-            known = self.table is not None and self.table.find(q, peer, version, &found)
+            known = self.table is not None and self._find(q, peer, version, &found)
             subject = found.subject if known else <uint32_t> q.hashes[0] | 0x40000000
         error = found.error if known else not plain
         if not proven and self.limiter is not None:

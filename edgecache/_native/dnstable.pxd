@@ -55,6 +55,7 @@ cdef struct Owner:
     uint16_t kinds
     uint8_t slow                     # all of it, and what is below, is for Python
     uint8_t used
+    uint8_t bare                     # only its zone is known: `fill` says the rest when it is first met
     uint32_t zone
     int32_t wild                     # the node of its "*" child, or -1
     int32_t other                    # the answer for any other type; -1: Python knows
@@ -99,10 +100,14 @@ cdef class Table:
     cdef readonly size_t counter_count
     cdef readonly uint32_t lists
     cdef object ready
+    cdef object fill
     cdef list bodies                 # what the answers' octets lie in
     cdef dict known                  # answer as Python gave it -> number
     cdef int32_t _answer(self, answer) except -2
-    cdef int _node(self, bytes name, zone, kinds, other, bint slow) except -1
+    cdef Owner *_owner(self, bytes name, zone) except NULL
+    cdef int _say(self, Owner *node, what) except -1
+    cdef int _met(self, Owner *node) except -1
+    cdef int _geo(self, size_t number) except -1
     cdef Owner *_find_node(self, const uint8_t *name, size_t name_n, uint64_t hash) noexcept nogil
     cdef int32_t _by_client(self, uint32_t geo, uint32_t number, int version, const uint8_t *address) except -2
     cdef int _given(self, int32_t chosen, Found *found) noexcept

@@ -56,21 +56,22 @@ class Table:
 
     def __init__(
         self,
-        nodes: Mapping[bytes, Node],
+        nodes: Mapping[bytes, Node | int],
         absent: Sequence[Answer | None],
         *,
         outside: Answer | None = None,
         ranges_4: Ranges | None = None,
         ranges_6: Ranges | None = None,
         lists: int = 0,
-        geos: int = 0,
         ready: Ready | None = None,
+        fill: Callable[[bytes], Node] | None = None,
         counters: int = 0,
         places_4: Ranges | None = None,
         places_6: Ranges | None = None,
     ) -> None:
         """`nodes` holds every zone's apex and every name from there down to its owners; "*" labels are wildcards
-        (RFC 4592). `absent`: by zone, the answer for a name that does not exist. `outside`: for one in no zone.
+        (RFC 4592). Of a name with nothing but the number of its zone `fill` says the rest when it is first asked for.
+        `absent`: by zone, the answer for a name that does not exist. `outside`: for one in no zone.
         None is the slow path. `counters`: how many; `places_4` and `places_6` lead to the one for clients there.
         ValueError when numbers do not fit together."""
 

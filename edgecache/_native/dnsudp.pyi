@@ -36,7 +36,8 @@ class Responder:
         most: int = 1232,
         amplification: float = 3.0,
     ) -> None:
-        """`failed` is told of exceptions of `slow` and of a table's `ready`; such packets are not answered. `from_any`:
+        """`failed` is told of exceptions: of a table's `ready` and `fill`, whose packets go to `slow`, and of `slow`,
+        whose packets are not answered. `from_any`:
         the socket is bound to no certain address, and answers must leave from the one that was asked. `most`: octets
         of an answer, whatever a client offers, 512 to 4096."""
 

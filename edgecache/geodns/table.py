@@ -1,9 +1,9 @@
 """Zones and a snapshot as a table for the compiled path.
 
 Every answer in it is the ordinary path's own: `Zone.ask` is asked once for each name and type, and what it says is put
-into octets. What is the same for everybody is made when the configuration is read; what depends on the client when its
-list of PoPs first comes up after a change, so a change of health costs no more than a new table. Delegations and odd
-packets are not in it: they are left to `respond`.
+into octets. What is the same for everybody is made when its name is first asked for, and kept; what depends on the
+client when its list of PoPs first comes up after a change, so a change of health costs no more than a new table.
+Delegations and odd packets are not in it: they are left to `respond`.
 """
 
 from array import array
@@ -72,12 +72,23 @@ class _Geo:
     end: dns.name.Name
 
 
+class _Served:
+    """A zone, the types in it, and one that is not."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.zone = zone
+        self.kinds = {int(kind) for records in zone.nodes.values() for kind in records} | {A, AAAA}
+        self.other = next(kind for kind in _OTHERS if kind not in self.kinds)
+
+
 class TableMaker:
     """Makes tables for one set of zones; what does not depend on health is made once."""
 
     def __init__(self, zones: Sequence[Zone], tally: Tally) -> None:
         self._tally = tally
-        self._nodes: dict[bytes, Node] = {}
+        self._nodes: dict[bytes, Node | int] = {}
+        """Names that were never asked for have only the number of their zone."""
+        self._zones: list[_Served] = []
         self._absent: list[Answer | None] = []
         self._geos: list[_Geo] = []
         for zone in sorted(zones, key=lambda zone: len(zone.origin)):
@@ -111,8 +122,8 @@ class TableMaker:
             ranges_4=searched.lists_4,
             ranges_6=searched.lists_6,
             lists=len(snapshot.mapping.lists),
-            geos=len(self._geos),
             ready=ready,
+            fill=self._fill,
             counters=self._counters,
             places_4=searched.places_4,
             places_6=searched.places_6,
@@ -130,25 +141,30 @@ class TableMaker:
         one says below a child's apex is never asked, since the deepest zone answers."""
         origin = lower(zone.origin)
         self._nodes = {wire: node for wire, node in self._nodes.items() if not _is_below(wire, origin)}
-        number = len(self._absent)
+        number = len(self._zones)
+        self._zones.append(_Served(zone))
         self._absent.append(_octets(zone.no_such_name(), _SAMPLE, zone.origin))
-        kinds = {int(kind) for records in zone.nodes.values() for kind in records} | {A, AAAA}
-        other = next(kind for kind in _OTHERS if kind not in kinds)
-        named = {lower(name): name for name in zone.nodes}
-        cuts = frozenset(wire for wire, name in named.items() if wire != origin and RdataType.NS in zone.nodes[name])
-        for wire in siblings(named, origin):
-            name = named.get(wire) or dns.name.from_wire(wire, 0)[0]
-            if cuts and not cuts.isdisjoint(_above(wire)):
-                self._nodes[wire] = Node(number, {}, None, slow=True)
-                continue
+        self._nodes |= dict.fromkeys(siblings(map(lower, zone.nodes), origin), number)
+
+    def _fill(self, wire: bytes) -> Node:
+        """What is at a name, when it is first asked for; later tables have it from the start."""
+        number = self._nodes[wire]
+        if isinstance(number, Node):
+            return number
+        served = self._zones[number]
+        zone, name = served.zone, dns.name.from_wire(wire, 0)[0]
+        if zone.cut(name) is not None:
+            node = Node(number, {}, None, slow=True)
+        else:
             # An alias is answered with what it leads to, of any type there is. DS is asked of the parent (RFC 4035
             # §3.1.4.1), so an alias to a delegation has an answer of its own for it.
             records = zone.nodes.get(name, {})
-            asked = (kinds if RdataType.CNAME in records else set(map(int, records))) | {ANY, int(RdataType.DS)}
-            if name in zone.geo:
-                asked |= {A, AAAA}
-            answers = {kind: self._ask(zone, name, kind) for kind in asked}
-            self._nodes[wire] = Node(number, answers, _constant(zone, name, other))
+            asked = {int(kind) for kind in (served.kinds if RdataType.CNAME in records else records)}
+            asked |= {ANY, int(RdataType.DS)} | ({A, AAAA} if name in zone.geo else set())
+            answers = {kind: self._ask(zone, name, kind) for kind in sorted(asked)}
+            node = Node(number, answers, _constant(zone, name, served.other))
+        self._nodes[wire] = node
+        return node
 
     def _ask(self, zone: Zone, name: dns.name.Name, kind: int) -> Answer | int:
         try:

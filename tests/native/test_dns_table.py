@@ -77,7 +77,7 @@ def table(**more: object) -> Table:
     ranges_6 = Ranges(array("Q", [0, 0x20010DB8 << 32]), array("Q", [0, 0]), array("I", [0, 3]))
     places = Ranges(array("I", [0, 10 << 24, 11 << 24]), None, array("I", [8, 9, 8]))
     settings: dict[str, object] = {
-        "outside": REFUSED, "ranges_4": ranges_4, "ranges_6": ranges_6, "lists": 4, "geos": 5, "ready": ready,
+        "outside": REFUSED, "ranges_4": ranges_4, "ranges_6": ranges_6, "lists": 4, "ready": ready,
         "counters": 10, "places_4": places,
     }  # fmt: skip
     return Table(nodes, [NXDOMAIN], **(settings | more))  # type: ignore[arg-type]
@@ -341,6 +341,36 @@ def test_a_cookie_is_sent_where_there_was_one() -> None:
     assert not ask(WITH_OPT, cookie=cookie).options
 
 
+def test_a_name_is_filled_in_when_it_is_first_asked_for() -> None:
+    asked = []
+
+    def fill(name: bytes) -> Node:
+        asked.append(name)
+        kinds: dict[int, Answer | int | None] = {A: 70, TXT: TEXT}
+        return Node(0, {} if name == APEX else kinds, NODATA, slow=name == wire("slow.example.com."))
+
+    bare: dict[bytes, Node | int] = dict.fromkeys([APEX, *map(wire, ("www.example.com.", "slow.example.com."))], 0)
+    made = Table(bare, [NXDOMAIN], ready=lambda geo, number, client: address(geo), fill=fill, lists=1)
+    assert asked == []
+    for _ in range(2):
+        answer = made.answer(query("www.example.com"), PEER)
+        assert answer is not None
+        assert dns.message.from_wire(answer).answer[0][0].address == "192.0.2.70"
+    assert asked == [wire("www.example.com.")]
+    assert made.answer(query("x.slow.example.com"), PEER) is None
+    assert made.answer(query("x.example.com"), PEER) is not None
+    assert asked[1:] == [wire("slow.example.com."), APEX]
+
+
+@pytest.mark.parametrize(
+    "fill", [None, lambda name: Node(1, {}, None), lambda name: None], ids=["nobody", "zone", "none"]
+)
+def test_a_name_that_cannot_be_filled_in(fill: object) -> None:
+    made = Table({APEX: 0}, [NXDOMAIN], fill=fill)  # type: ignore[arg-type]
+    with pytest.raises((ValueError, AttributeError)):
+        made.answer(query("example.com"), PEER)
+
+
 def test_an_error_of_ready_is_the_callers() -> None:
     with pytest.raises(LookupError):
         table().answer(query("broken.example.com"), PEER)
@@ -350,7 +380,6 @@ def test_an_error_of_ready_is_the_callers() -> None:
     "arguments",
     [
         pytest.param({"lists": 2}, id="a range leads to no list"),
-        pytest.param({"geos": 1}, id="a name has no geo"),
         pytest.param({"ready": None}, id="nobody to ask"),
         pytest.param({"counters": 2}, id="a place has no counter"),
         pytest.param({"ranges_4": Ranges(array("Q", [0]), array("Q", [0]), array("I", [0]))}, id="another family"),

@@ -164,6 +164,18 @@ def test_an_error_in_python_costs_one_answer(pair: Pair) -> None:
     assert responder.counts()["errors"] == 1
 
 
+def test_what_a_table_fails_to_make_goes_to_python(pair: Pair) -> None:
+    responder = pair.responder()
+
+    def fail(name: bytes) -> Node:
+        raise LookupError("no such name")
+
+    responder.use(Table({WWW: 0}, [None], fill=fail))
+    pair.answer = lambda packet: packet[:2] + b"\x80\2" + bytes(8)
+    assert len(pair.exchange(responder, query())) == 1
+    assert [str(error) for error in pair.errors] == ["no such name"]
+
+
 @pytest.mark.parametrize(
     ("packet", "cut"),
     [
