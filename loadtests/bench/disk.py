@@ -3,6 +3,7 @@
     size       the directory stays within its bound, and no call of a writer takes long, while two processes write
     look-up    what looking on disk adds to a miss
     hits       hits in memory while the tier writes, and while it evicts
+    start      how long a start takes with 1,000,000 records, and the memory it takes (only when named)
 
 Nothing here stands beside another product: these are promises about itself. Exit code 1 where one is not kept.
 """
@@ -22,11 +23,9 @@ from pathlib import Path
 import click
 import uvloop
 
-from edgecache.http.clock import wall_clock
 from edgecache.store.disk import DiskStore
-from edgecache.store.volume import Volume
 
-from .diskload import Asked, absent, ask, bytes_on_disk, job, never_purged, writers
+from .diskload import Asked, absent, ask, bytes_on_disk, fill, never_purged, started, writers
 from .generators import percentile
 from .own import Edgecache, Origin
 from .process import Running, compile_tools, free_ports, make_certificate
@@ -35,6 +34,7 @@ from .server import Setup
 
 BOUND_BYTES = 256 * MIB
 RECORDS = 100_000
+START_RECORDS = 1_000_000
 LOOKUPS_PER_S = 500
 HITS_PER_S = 500
 WRITE_BYTES_PER_S = 100 * MIB
@@ -79,11 +79,7 @@ def look_up(parent: Path, seconds: float) -> Figures:
     """Look-ups of absent keys through the event loop and its threads, idle and while another process writes."""
     limit = 4 << 30
     with _directory(parent) as path:
-        volume = Volume(path, limit, owner=1000, purged=never_purged)
-        volume.open()
-        for begin in range(0, RECORDS, 200):
-            volume.put([job(number, 500) for number in range(begin, begin + 200)], wall_clock())
-        volume.close()
+        fill(path, limit, RECORDS, 500)
 
         async def measure() -> list[float]:
             store = DiskStore(path, limit, owner=1001, purged=never_purged)
@@ -168,12 +164,23 @@ async def _hits(port: int, kind: str, seconds: float, *, evict: bool) -> tuple[A
     return idle, busy
 
 
+def start(parent: Path) -> Figures:
+    """What a node does with the directory before it serves: sweep, open, and a first look-up."""
+    limit = 16 << 30
+    with _directory(parent) as path:
+        fill(path, limit, START_RECORDS, 300)
+        found = started(path, limit)
+        return {"records": START_RECORDS, "mib_on_disk": bytes_on_disk(path) / MIB, **found}
+
+
 def judged(figures: dict[str, Figures]) -> list[tuple[str, float, float]]:
     """(promise, measured, at most)."""
     found = []
     if "size" in figures:
         found.append(("directory over its bound", figures["size"]["most_over_bound"], 1.02))
         found.append(("longest call while two write, ms", figures["size"]["call_max_ms"], 50.0))
+    if "start" in figures:
+        found.append(("start with 1,000,000 records, s", figures["start"]["start_s"], 2.0))
     if "look-up" in figures:
         found.append(("look-up added to a miss, p99 ms", figures["look-up"]["writing_p99_ms"], 2.0))
     if "hits" in figures:
@@ -206,11 +213,13 @@ def main(only: str, seconds: float, disk: Path, nice: int, json_file: Path | Non
                     figures[name] = size(disk, seconds)
                 case "look-up":
                     figures[name] = look_up(disk, seconds)
+                case "start":
+                    figures[name] = start(disk)
                 case "hits":
                     compile_tools(tools)
                     figures[name] = hits(disk, tools, seconds, (0, 1), nice)
                 case _:
-                    raise click.UsageError(f"nothing is called {name!r}; there are: size, look-up, hits")
+                    raise click.UsageError(f"nothing is called {name!r}; there are: size, look-up, hits, start")
             for figure, value in figures[name].items():
                 click.echo(f"{name:8} {figure:24} {value:,.3f}")
     outcome = judged(figures)

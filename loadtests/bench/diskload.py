@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgecache.http.clock import wall_clock
 from edgecache.store.disk import BATCH_BYTES, DiskStore, disk_key
+from edgecache.store.disksweep import sweep_before_start
 from edgecache.store.memory import Record
 from edgecache.store.volume import Put, Volume
 
@@ -113,6 +114,40 @@ def bytes_on_disk(path: Path) -> int:
                 with suppress(FileNotFoundError):
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
+
+
+def fill(path: Path, limit: int, records: int, size_bytes: int) -> None:
+    """So many records with bodies of that size."""
+    volume = Volume(path, limit, owner=1000, purged=never_purged)
+    volume.open()
+    for begin in range(0, records, 200):
+        volume.put([job(number, size_bytes) for number in range(begin, begin + 200)], wall_clock())
+    volume.close()
+
+
+def _start(path: str, limit: int, out: Connection) -> None:
+    before, begun = _resident_bytes(), time.monotonic()
+    sweep_before_start(Path(path), limit, purged=never_purged)
+    volume = Volume(Path(path), limit, owner=1, purged=never_purged)
+    volume.open()
+    there = volume.get(disk_key("1")) is not None
+    out.send((time.monotonic() - begun, _resident_bytes() - before, there))
+    volume.close()
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def started(path: Path, limit: int) -> dict[str, float]:
+    """A start in a process of its own: seconds, and the memory it has more than before."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_start, args=(str(path), limit, send))
+    process.start()
+    took, grown, there = receive.recv()
+    process.join()
+    return {"start_s": took, "grown_mib": grown / MIB, "found": float(there)}
 
 
 # --- looking up ---
