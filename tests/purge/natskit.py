@@ -89,9 +89,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[Server]:
+def alone(folder: Path, more: str = "") -> Iterator[Server]:
     (port,) = free_ports(1)
-    server = Server(folder, "one", port)
+    server = Server(folder, "one", port, more)
     server.start()
     try:
         yield server

@@ -1,8 +1,10 @@
 """The bus on NATS JetStream: the contract of every bus, and what only a shared one can show."""
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -10,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from edgecache.config.nats import NatsConfig
 from edgecache.http.clock import wall_clock
 from edgecache.purge.bus import BusError, EdgeReport, LogPosition, PurgeBus
 from edgecache.purge.coordinator.hub import Hub
 from edgecache.purge.sqlite_log import Retention
+from tests.conftest import self_signed
 from tests.purge.bus_contract import CALLER, NOW, BusContract, append, everything, keys, order, take
 from tests.purge.coordinator.kit import QUICK, LightEdge
 from tests.purge.natskit import DOMAIN, Cluster, Server, alone, cluster, free_ports, leaf
@@ -24,6 +28,7 @@ from edgecache.purge.transport import nats_bus  # noqa: E402 - where there is na
 from edgecache.purge.transport.nats_bus import NatsBus  # noqa: E402
 from edgecache.purge.transport.nats_feed import NatsFeed  # noqa: E402
 from edgecache.purge.transport.nats_log import NatsSettings  # noqa: E402
+from edgecache.purge.transport.nats_settings import nats_settings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +173,114 @@ async def test_a_server_that_is_killed_and_comes_back(tmp_path: Path, monkeypatc
                 await append(bus, "refused")
 
 
+async def test_a_server_that_has_lost_what_it_confirmed(tmp_path: Path) -> None:
+    """A single server after a power cut: its numbers are given out again. No edge takes them for those it knows."""
+    with alone(tmp_path) as server:
+        store = NatsStore(server)
+        edge = direct_edge(store.settings, "edge")
+        async with store.open() as bus, edge:
+            await edge.until(lambda e: e.welcomes, 20)
+            hub = Hub(bus, wall=wall_clock, heartbeat_s=0.5)
+            await hub.start()
+            for i in range(5):
+                await append(bus, f"k{i}")
+            server.kill()
+            shutil.copytree(tmp_path / server.name, tmp_path / "kept")
+            server.start()
+            for i in range(5, 10):
+                await append(bus, f"k{i}")
+            await edge.at(10)
+            old = bus.state().position
+            assert await bus.covers(old)
+            server.kill()
+            shutil.rmtree(tmp_path / server.name)
+            (tmp_path / "kept").rename(tmp_path / server.name)
+            server.start()
+            record = None
+            async with asyncio.timeout(30):
+                while record is None:
+                    with contextlib.suppress(BusError):  # that it was lost may be found out by this very purge
+                        record = await append(bus, "new", now=NOW + 99)
+            assert record.sequence in (6, 7)
+            await edge.until(lambda e: e.resets == 2, 20)
+            assert not await bus.covers(old)
+            last = await append(bus, "last")
+            waited = await hub.wait(last.sequence, asyncio.get_running_loop().time(), 20)
+            assert [(each.edge, each.applied) for each in waited.edges] == [("edge", True)]
+            assert edge.keys[-1] == "last"
+            await hub.close("done")
+
+
+async def test_a_silent_server_is_no_sign_of_life(tmp_path: Path) -> None:
+    """It takes the edge's questions, and answers none: no heartbeat comes of that."""
+    with alone(tmp_path) as server:
+        store = NatsStore(server)
+        async with store.open() as bus:
+            await append(bus, "a")
+        settings = dataclasses.replace(store.settings, timeout_s=0.5)
+        edge = direct_edge(settings, "edge")
+        async with edge:
+            await edge.until(lambda e: e.beats, 20)
+            server.pause()
+            beats = edge.beats
+            await edge.until(lambda e: e.lost, 20)
+            assert edge.beats <= beats + 1  # one may have been on its way
+            server.resume()
+            await edge.until(lambda e: e.welcomes == 2, 20)
+            assert edge.resets == 1
+
+
+async def test_an_edge_whose_place_was_compacted_is_reset(store: NatsStore) -> None:
+    async with store.open(entries=3) as bus:
+        for i in range(4):
+            await append(bus, f"k{i}", now=NOW + i)
+        state = bus.state()
+        away, near = direct_edge(store.settings, "away"), direct_edge(store.settings, "near")
+        away.position = LogPosition(state.log, 2, NOW + 1)
+        near.position = LogPosition(state.log, 8, NOW + 8)
+        for i in range(4, 12):
+            await append(bus, f"k{i}", now=NOW + i)
+        assert (await bus.compact(NOW + 12)).floor == 9
+        near.position = LogPosition(state.log, 10, NOW + 9)
+        async with away, near:
+            await away.until(lambda e: e.welcomes, 20)
+            await near.at(12)
+            assert (away.resets, away.position) == (1, bus.state().position)
+            assert (near.resets, near.keys) == (0, ["k10", "k11"])
+
+
+@pytest.mark.parametrize("how", ["token", "tls"])
+async def test_how_it_is_let_in(how: str, tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path, "localhost", "IP:127.0.0.1")
+    words = {
+        "token": 'authorization { token: "sesame-open" }',
+        "tls": f'tls {{ cert_file: "{cert}", key_file: "{key}" }}',
+    }
+    token = tmp_path / "token"
+    token.write_text("sesame-open\n")
+    with alone(tmp_path, words[how]) as server:
+        url = server.url.replace("nats:", "tls:") if how == "tls" else server.url
+        config = {"servers": [url]}
+        right = {"token": {"token_file": str(token)}, "tls": {"tls": {"ca_file": str(cert)}}}[how]
+        for more, allowed in (({}, False), (right, True)):
+            settings = nats_settings(NatsConfig.model_validate(config | more))
+            bus = NatsBus(dataclasses.replace(settings, timeout_s=2.0))
+            if allowed:
+                await bus.start()
+                await append(bus, "a")
+                await bus.close()
+            else:
+                with pytest.raises(BusError, match="no connection"):
+                    await bus.start()
+
+
+def direct_edge(settings: NatsSettings, name: str) -> LightEdge:
+    """One that reads the stream itself."""
+    edge = LightEdge("http://127.0.0.1:9", name, None)
+    edge.feed = NatsFeed(settings, edge=name, clock=wall_clock, pace=QUICK, heartbeat_s=0.2)  # type: ignore[assignment]
+    return edge
+
+
 # --- a cluster ---
 
 STORM = """
@@ -218,8 +331,7 @@ async def test_a_storm_with_a_coordinator_and_a_server_killed(fleet: Cluster) ->
     """None of the confirmed purges is lost, none is there twice, and every edge sees the one order."""
     bus = await replicated(fleet)
     settings = bus.settings
-    direct = LightEdge("http://127.0.0.1:9", "direct", None)
-    direct.feed = NatsFeed(settings, edge="direct", clock=lambda: 0.0, pace=QUICK, heartbeat_s=0.2)  # type: ignore[assignment]
+    direct = direct_edge(settings, "direct")
     try:
         async with direct:
             await direct.until(lambda edge: edge.welcomes, 30)
@@ -277,8 +389,7 @@ async def test_an_edge_behind_a_leaf_node(fleet: Cluster, tmp_path: Path) -> Non
             settings = dataclasses.replace(bus.settings, servers=(near.url,), domain=DOMAIN, timeout_s=2.0)
             hub = Hub(bus, wall=wall_clock, heartbeat_s=0.5)
             await hub.start()
-            edge = LightEdge("http://127.0.0.1:9", "far", None)
-            edge.feed = NatsFeed(settings, edge="far", clock=wall_clock, pace=QUICK, heartbeat_s=0.2)  # type: ignore[assignment]
+            edge = direct_edge(settings, "far")
             try:
                 async with edge:
                     await edge.until(lambda e: e.beats, 30)

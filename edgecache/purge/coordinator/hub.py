@@ -396,6 +396,8 @@ class Hub:
             instances[report.instance] = remote
             self._seen.pop(report.edge, None)
         remote.heard = self._clock()
+        if remote.since != report.since:  # it has connected again, and may have been reset: what it said counts no more
+            remote.since, remote.acked = report.since, 0
         before, remote.acked = remote.acked, max(remote.acked, report.position)
         self._advanced(report.edge, before, remote.acked)
 

@@ -68,6 +68,9 @@ class NatsBus:
         self._recent_bytes = 0
         self._seen = 0
         """The last number followed."""
+        self._seen_time = 0.0
+        self._histories = 1
+        """Which of the log's histories `_recent` and `_seen` are of."""
         self._grown = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = True
@@ -82,7 +85,8 @@ class NatsBus:
             await self._log.close()
             raise
         self._closed = False
-        self._seen = self._log.state.head
+        self._seen, self._seen_time = self._log.state.head, self._log.state.head_time
+        self._histories = self._log.histories
         self._task = spawn(self._keep_up(), "purge-stream")
 
     async def close(self) -> None:
@@ -139,6 +143,7 @@ class NatsBus:
         confirmation got lost. Raises `BusError`."""
         clock = asyncio.get_running_loop().time
         until = clock() + GIVE_UP_S
+        before, histories = self._log.state.head, self._log.histories
         while True:
             try:
                 stream = self.settings.stream
@@ -156,6 +161,14 @@ class NatsBus:
                 await asyncio.sleep(RETRY_S)
             else:
                 self.failing = ""
+                if not done.duplicate and done.seq <= before and self._log.histories == histories:
+                    self._log.lost_entries()  # this number was another's
+                    self._wake()
+                if self._log.histories != histories:
+                    raise BusError(
+                        "the log has lost entries; this purge may have been logged, but what edges say is of before",
+                        remedy="purge again",
+                    )
                 return done.seq, bool(done.duplicate)
 
     def _appended(self, record: Record, *, again: bool) -> Appended:
@@ -168,22 +181,43 @@ class NatsBus:
         told = ""
         while True:
             try:
+                await self._same_history()
                 async with contextlib.aclosing(self._log.tail(self._seen)) as batches:
                     async for records in batches:
                         told = ""
                         self._remember(records)
+                        if self._histories != self._log.histories:
+                            break
             except Truncated:
-                self._seen = self._log.state.head
-                self._forget(self._seen)
-                self._wake()
+                self._begin_again()
             except BusError as error:
                 if told != error.detail:
                     told = error.detail
                     _log.warning("the purge log is not followed: %s", error, extra={"remedy": error.remedy})
                 await asyncio.sleep(RETRY_S)
 
+    async def _same_history(self) -> None:
+        """Is what was followed so far still the log's past? It may not be, after a server has come back."""
+        await self._log.refresh()
+        known = LogPosition(self._log.state.log, self._seen, self._seen_time)
+        if self._histories == self._log.histories and self._seen > self._log.state.floor:
+            if await self._log.covers(known):
+                return
+            self._log.lost_entries()
+        if self._histories != self._log.histories:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """From the head, with nothing remembered. Whoever follows hears of it."""
+        state = self._log.state
+        self._histories = self._log.histories
+        self._seen, self._seen_time = state.head, state.head_time
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._wake()
+
     def _remember(self, records: list[Record]) -> None:
-        self._seen = records[-1].sequence
+        self._seen, self._seen_time = records[-1].sequence, records[-1].time
         self._log.grown(records[-1])
         self._recent.extend(records)
         self._recent_bytes += sum(len(record.text) for record in records)
@@ -200,8 +234,11 @@ class NatsBus:
         self._grown = asyncio.Event()
 
     async def follow(self, after: int) -> AsyncGenerator[Sequence[Record], None]:
+        histories = self._log.histories
         while not self._closed:
             grown = self._grown
+            if self._log.histories != histories:
+                raise Truncated("the log has lost entries")
             if after < self._log.state.floor:
                 raise Truncated(f"entries up to {self._log.state.floor} are no longer kept")
             if after >= self._seen:

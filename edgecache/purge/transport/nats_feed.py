@@ -57,7 +57,8 @@ class NatsFeed:
         edge after three times the interval of their own heartbeat."""
         self._settings = settings
         self._edge = edge
-        self._instance = secrets.token_hex(8)
+        self._instance = ""
+        """Of one connection: what was said in the one before may be of another history."""
         self._clock = clock
         self._pace = pace
         self._chance = chance
@@ -106,6 +107,7 @@ class NatsFeed:
             state = log.state
             begin = known if covered and known is not None else state.position
             self._acked = begin.sequence if covered else 0
+            self._instance = secrets.token_hex(8)
             since = self._clock()
             telling = spawn(self._tell(log, since), "purge-acks")
             try:

@@ -85,6 +85,8 @@ class NatsLog:
         self._tails: set[asyncio.Queue[Msg | None]] = set()
         self._calls: set[asyncio.Task[Any]] = set()
         self.state = LogState("", 0, 0, 0.0)
+        self.histories = 1
+        """One more each time the stream was found to have lost entries that it had confirmed."""
         self._anchor = 0
         self._said = ""
 
@@ -222,6 +224,7 @@ class NatsLog:
 
     async def refresh(self) -> LogState:
         """Ask how far the log goes. Raises `BusError`, and `StreamMissing` where there is none."""
+        before = self.state.head
         try:
             info = await self.ask(self.js.stream_info(self.settings.stream))
         except nats.js.errors.NotFoundError:
@@ -241,12 +244,25 @@ class NatsLog:
             self._anchor, floor = 0, state.last_seq
         else:
             self._anchor = floor = state.first_seq if state.first_seq > 1 else 0
-        head_time = self.state.head_time
-        if state.last_seq > self.state.head or not self.state.log:
-            head_time = (await self._get(state.last_seq)).time if state.messages else 0.0
-        head = max(state.last_seq, self.state.head)
+        head, head_time = self.state.head, self.state.head_time
+        if state.last_seq > head or state.last_seq < before or not self.state.log:
+            head = state.last_seq
+            head_time = (await self._get(head)).time if state.messages else 0.0
+        if state.last_seq < before:
+            self.lost_entries()
+        elif self.state.head > head:
+            head, head_time = self.state.head, self.state.head_time  # it has grown meanwhile
         self.state = LogState(identity, floor, head, head_time)
         return self.state
+
+    def lost_entries(self) -> None:
+        """What the stream had confirmed is no longer there: a single server's disk, or a backup."""
+        self.histories += 1
+        _log.error(
+            "the stream %s has lost entries that it had confirmed; all edges begin again",
+            self.settings.stream,
+            extra={"remedy": "keep the stream on three servers that do not fail together"},
+        )
 
     def grown(self, record: Record) -> None:
         """This one is in the log."""
