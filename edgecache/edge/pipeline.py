@@ -372,7 +372,14 @@ class Pipeline:
         fill_seq: int,
     ) -> None:
         """Stream it, keep a copy on the way, and store that: a passed answer that may be stored after all."""
-        kept = _Kept(visit.site.policy.max_object_bytes)
+        policy = visit.site.policy
+        record = self.shelf.record(judged.stored, site=visit.site, cache_key=visit.key_text, fill_seq=fill_seq)
+        room = policy.max_object_bytes - len(record.head) - len(record.meta) - 8 * len(record.tags)
+        if origin.body.length is not None and origin.body.length > room:
+            large = DoNotStore(Reason.TOO_LARGE, hit_for_pass_s=policy.hit_for_pass_s)
+            await self.send_passed(visit, found, origin, response, large, fill_seq)
+            return
+        kept = _Kept(room)
         response = coding.shown(response, judged.stored)
         if not await self._stream(visit, origin, response, None, keep=kept.add) or kept.chunks is None:
             return
