@@ -1,5 +1,5 @@
-"""A body that fits and a head that does not fit with it: said to be stored when it was passed, and the pass forgotten, so
-that every other request queued for nothing."""
+"""A body that fits, and a head that does not fit with it: it was said to be stored when it was passed, and the pass was
+forgotten, so that every other request queued for nothing."""
 
 from tests.edge.world import world
 
