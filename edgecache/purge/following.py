@@ -29,6 +29,8 @@ from edgecache.purge.transport.websocket import WebSocketFeed, client_context
 
 TURN_S = 0.05
 """Between two tries to take the turn."""
+BEAT_S = 1.0
+"""How often the loop's own pulse is taken; ten times within `max_silence` at least."""
 _NOTE = 512
 
 
@@ -130,6 +132,10 @@ class Following:
         self._bound = config.coordinator is not None and config.when_silent != "serve"
         self._heard_at: float | None = None
         self._started_at = clock()
+        self._pulse = self._pulse_before = clock()
+        """When the loop was last seen to turn, and the time before."""
+        self._beat_s = min(BEAT_S, config.max_silence_s / 10)
+        self._beat: asyncio.TimerHandle | None = None
         self._subscriber: Subscriber | None = None
         self._waiting: asyncio.Task[None] | None = None
 
@@ -148,6 +154,8 @@ class Following:
                 await self._waiting
         if self._subscriber is not None:
             await self._subscriber.close()
+        if self._beat is not None:
+            self._beat.cancel()
         self._turn.give(self)
 
     async def _wait(self) -> None:
@@ -176,12 +184,23 @@ class Following:
             note=self._turn.note,
             max_silence_s=self._config.max_silence_s if self._bound else math.inf,
         )
+        self._pulse = self._clock()
+        self.beat()
         self._subscriber.start()
 
+    def beat(self) -> None:
+        """Take the loop's pulse, and again in a while."""
+        if self._beat is not None:
+            self._beat.cancel()
+        self._pulse_before, self._pulse = self._pulse, self._clock()
+        self._beat = asyncio.get_running_loop().call_later(self._beat_s, self.beat)
+
     def _heard(self) -> None:
+        """A process that was stopped for an hour finds its messages waiting, and each of them sounds alive: what is
+        read now is known only to have come since the loop turned the last time but one."""
         self._heard_at = self._clock()
         if self._bound:
-            self._arena.trust(self._heard_at + self._config.max_silence_s)
+            self._arena.trust(self._pulse_before + self._config.max_silence_s)
 
     # --- how it stands ---
 

@@ -97,6 +97,8 @@ async def test_silent_until_it_has_heard_and_again_when_it_hears_no_more() -> No
     await until(lambda: feed.acked == [4])
     assert node.arena.trusted_until() == pytest.approx(1030)
     node.now = 1020
+    for _ in range(2):
+        following.beat()
     feed.queue.put_nowait(Heartbeat(4, 1.0))
     await until(lambda: node.arena.trusted_until() == pytest.approx(1050))
     feed.queue.put_nowait(Lost("gone", 1.0))
@@ -107,6 +109,25 @@ async def test_silent_until_it_has_heard_and_again_when_it_hears_no_more() -> No
     assert (stats["connected"], stats["caught_up"], stats["silent"], stats["position"]) == (False, False, True, 4)
     await following.close()
     assert feed.closed
+
+
+async def test_what_a_stopped_process_finds_waiting_is_no_sign_of_life() -> None:
+    node = Node()
+    following = node.following()
+    await following.start()
+    [feed] = node.feeds
+    feed.queue.put_nowait(Welcome(HEAD, 4, True, 5.0))
+    await until(lambda: feed.acked == [4])
+    node.now += 3600
+    following.beat()  # the loop turns again, before or after it reads what waits
+    feed.queue.put_nowait(Heartbeat(4, 1.0))
+    await until(lambda: following.silent_s() == 0)
+    assert node.arena.trusted_until() == pytest.approx(1030)
+    node.now += 1
+    following.beat()
+    feed.queue.put_nowait(Heartbeat(4, 1.0))
+    await until(lambda: node.arena.trusted_until() == pytest.approx(4630))
+    await following.close()
 
 
 async def test_a_start_does_not_wait_for_ever() -> None:
