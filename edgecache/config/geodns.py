@@ -300,13 +300,22 @@ class MessagesConfig(Section):
     format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, JSON elsewhere.")
 
 
+class GeoAdminConfig(AdminConfig):
+    """The operator's own listener: health, metrics, PoPs. Never put it on a public address."""
+
+    address: AddressField = Field(
+        Address("127.0.0.1", 8082),
+        description="Address and port of the admin API. On any other than a loopback address reads need the token too.",
+    )
+
+
 class GeoDnsConfig(Section):
     """Everything `edgecache geodns` can be told. Needed: PoPs and zones."""
 
     listen: tuple[AddressField, ...] = Field(
         (Address("127.0.0.1", 5300),), min_length=1, max_length=64, description="Addresses to answer on, UDP and TCP."
     )
-    admin: AdminConfig = Field(AdminConfig(address=Address("127.0.0.1", 8082)), description="The admin API.")
+    admin: GeoAdminConfig = Field(GeoAdminConfig(), description="The admin API.")
     workers: Annotated[int | None, BeforeValidator(auto)] = Field(
         None,
         ge=0,

@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from edgecache.config.coordinator import CoordinatorConfig
 from edgecache.config.fields import key_of
+from edgecache.config.geodns import CheckConfig, GeoDnsConfig
 from edgecache.config.load import SHORTHANDS
 from edgecache.config.model import Config
 from edgecache.config.options import PREFIX, item_of, section_of, strip
@@ -101,8 +102,9 @@ def _rows(section: type[BaseModel], path: tuple[str, ...], *, listed: bool) -> I
         yield f"| `{key}` | {kind} | {required} | {text} | {variable} |"
 
 
-def _section(section: type[BaseModel], path: tuple[str, ...], *, listed: bool) -> Iterator[str]:
-    title = ".".join(path) + ("[]" if listed and len(path) == 1 else "") if path else "Top level"
+def _section(section: type[BaseModel], path: tuple[str, ...], *, listed: bool, many: bool = True) -> Iterator[str]:
+    """`listed`: its keys have no variables. `many`: there may be several of it."""
+    title = ".".join(path) + ("[]" if listed and many and len(path) == 1 else "") if path else "Top level"
     yield f"\n## {title}\n"
     if section.__doc__:
         yield " ".join(section.__doc__.split()) + "\n"
@@ -120,8 +122,10 @@ def _section(section: type[BaseModel], path: tuple[str, ...], *, listed: bool) -
         below = (*path, key_of(name))
         if inner is not None and listed and inner.__name__ in ("OriginConfig", "CacheConfig"):
             yield f"\n`{key_of(name)}`: {info.description} The keys are those of [`{key_of(name)}`](#{key_of(name)})."
+        elif inner is CheckConfig and path:
+            yield "\n`check`: How it is checked, instead of as the top level's [`check`](#check) says. The same keys."
         elif inner is not None:
-            yield from _section(inner, below, listed=listed)
+            yield from _section(inner, below, listed=listed, many=False)
         elif item is not None and (listed_section := section_of(item)) is not None:
             yield from _section(listed_section, below, listed=True)
 
@@ -135,11 +139,21 @@ _COORDINATOR = """
 """
 
 
+_GEODNS = """
+# The file of GeoDNS
+
+`edgecache geodns -c FILE` reads a file of its own, by these keys from the top; PoPs and zones are needed. `listen` has
+the variable `EDGECACHE_GEODNS_LISTEN`, the file itself `EDGECACHE_GEODNS_CONFIG`. SIGHUP takes everything over but
+`workers` from or to 0. See [GeoDNS](geodns.md).
+"""
+
+
 def page() -> str:
     """The whole page."""
     edge = "\n".join(_section(Config, (), listed=False))
     coordinator = "\n".join(_section(CoordinatorConfig, ("coordinator",), listed=False))
-    return f"{_HEAD}{edge}\n{_COORDINATOR}{coordinator}\n"
+    geodns = "\n".join(_section(GeoDnsConfig, (), listed=True))
+    return f"{_HEAD}{edge}\n{_COORDINATOR}{coordinator}\n{_GEODNS}{geodns}\n"
 
 
 if __name__ == "__main__":
