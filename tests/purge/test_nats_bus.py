@@ -29,6 +29,7 @@ from edgecache.purge.transport.nats_bus import NatsBus  # noqa: E402
 from edgecache.purge.transport.nats_feed import NatsFeed  # noqa: E402
 from edgecache.purge.transport.nats_log import NatsSettings  # noqa: E402
 from edgecache.purge.transport.nats_settings import nats_settings  # noqa: E402
+from tests.purge.natscreds import credentials  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -249,10 +250,12 @@ async def test_an_edge_whose_place_was_compacted_is_reset(store: NatsStore) -> N
             assert (near.resets, near.keys) == (0, ["k10", "k11"])
 
 
-@pytest.mark.parametrize("how", ["token", "tls"])
+@pytest.mark.parametrize("how", ["token", "tls", "credentials"])
 async def test_how_it_is_let_in(how: str, tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path, "localhost", "IP:127.0.0.1")
+    creds, creds_file = credentials(tmp_path)
     words = {
+        "credentials": creds,
         "token": 'authorization { token: "sesame-open" }',
         "tls": f'tls {{ cert_file: "{cert}", key_file: "{key}" }}',
     }
@@ -261,7 +264,12 @@ async def test_how_it_is_let_in(how: str, tmp_path: Path) -> None:
     with alone(tmp_path, words[how]) as server:
         url = server.url.replace("nats:", "tls:") if how == "tls" else server.url
         config = {"servers": [url]}
-        right = {"token": {"token_file": str(token)}, "tls": {"tls": {"ca_file": str(cert)}}}[how]
+        rights = {
+            "credentials": {"credentials_file": str(creds_file)},
+            "token": {"token_file": str(token)},
+            "tls": {"tls": {"ca_file": str(cert)}},
+        }
+        right = rights[how]
         for more, allowed in (({}, False), (right, True)):
             settings = nats_settings(NatsConfig.model_validate(config | more))
             bus = NatsBus(dataclasses.replace(settings, timeout_s=2.0))
