@@ -55,11 +55,11 @@ def _native(ranges: Ranges, numbers: Sequence[int] | None = None) -> NativeRange
 
 
 class _DependsOnClient(Exception):
-    """Raised in place of a choice."""
+    """Raised in place of a choice; its argument is the geo name, in wire form and lower case."""
 
 
-def _depends(*_: object) -> Choice:
-    raise _DependsOnClient
+def _depends(owner: dns.name.Name, kind: int) -> Choice:  # noqa: ARG001
+    raise _DependsOnClient(lower(owner))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class _Geo:
     asked: dns.name.Name
     kind: int
     end: dns.name.Name
+    owner: bytes
+    """The name that depends on the client: this one, the wildcard, or what an alias leads to."""
 
 
 class _Served:
@@ -101,18 +103,11 @@ class TableMaker:
 
         def ready(geo: int, number: int, client: bytes | None) -> Answer | object | None:
             what = self._geos[geo]
-
-            def choose(owner: dns.name.Name, kind: int) -> Choice:
-                return snapshot.choice(snapshot.names[lower(owner)], kind, number, client or b"")
-
-            reply = what.zone.ask(what.asked, what.kind, choose)
-            choice = reply.choice
-            if choice is None:
-                return None
+            choice = snapshot.choice(snapshot.names[what.owner], what.kind, number, client or b"")
             if choice.by_client and client is None:
                 return BY_CLIENT
             if (geo, choice) not in made:
-                made[geo, choice] = self._chosen(reply, choice, what)
+                made[geo, choice] = self._chosen(choice, what)
             return made[geo, choice]
 
         return Table(
@@ -129,7 +124,8 @@ class TableMaker:
             places_6=searched.places_6,
         )
 
-    def _chosen(self, reply: Reply, choice: Choice, what: _Geo) -> Answer:
+    def _chosen(self, choice: Choice, what: _Geo) -> Answer:
+        reply = what.zone.ask(what.asked, what.kind, lambda owner, kind: choice)  # noqa: ARG005
         counted = (
             self._tally.pops[choice.pops[0]] if choice.pops else -1,
             self._tally.layout.reason(choice.reason),
@@ -169,9 +165,9 @@ class TableMaker:
     def _ask(self, zone: Zone, name: dns.name.Name, kind: int) -> Answer | int:
         try:
             return _constant(zone, name, kind)
-        except _DependsOnClient:
+        except _DependsOnClient as depends:
             asked, end = _question(name)
-            self._geos.append(_Geo(zone, asked, kind, end))
+            self._geos.append(_Geo(zone, asked, kind, end, depends.args[0]))
             return len(self._geos) - 1
 
 
