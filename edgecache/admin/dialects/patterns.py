@@ -123,4 +123,6 @@ def paths(pattern: str) -> Paths:
         if tail:
             raise NoListError
         return Paths(path, below=True)
-    return Paths(path[: path.rfind("/") + 1], below=True, exact=False)
+    if tail[:1] in ("?", "*", "{"):
+        path = path[:-1]  # what may also be missing
+    return Paths(path[: path.rfind("/") + 1] or "/", below=True, exact=False)

