@@ -6,6 +6,7 @@
 #   make lint                      ruff and mypy
 #   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
 #   make bench-disk                what the disk tier promises of itself            (ARGS="--help")
+#   make bench-purge               what the purge coordinator promises of itself   (ARGS="--help")
 #   make bench-purge-edge          what purging costs an edge                       (ARGS="--help")
 #   make bench-dns                 the DNS benchmark beside gdnsd, Knot and PowerDNS (ARGS="--help")
 #   make conformance               the public HTTP cache tests, against a fresh edge (ARGS="--only ID")
@@ -21,7 +22,7 @@ ARGS   ?=
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
-.PHONY: run test lint bench bench-disk bench-purge-edge bench-dns conformance docs clean prerequisites
+.PHONY: run test lint bench bench-disk bench-purge bench-purge-edge bench-dns conformance docs clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.built
@@ -59,6 +60,9 @@ bench: $(VENV)/.dev
 
 bench-disk: $(VENV)/.dev
 	$(BIN)/python -m loadtests.bench.disk $(ARGS)
+
+bench-purge: $(VENV)/.dev
+	$(BIN)/python -m loadtests.bench.purge $(ARGS)
 
 bench-purge-edge: $(VENV)/.dev
 	$(BIN)/python -m loadtests.bench.purge_edge $(ARGS)

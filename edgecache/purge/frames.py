@@ -18,6 +18,7 @@ a `FrameError`, and the connection is closed with its reason.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -38,6 +39,8 @@ MAX_NAME: Final = 200
 MAX_SEQUENCE: Final = 1 << 53
 """Beyond which JSON numbers are not exact everywhere."""
 
+_PLAIN_ACK: Final = re.compile(r'\{"type":"ack","position":(0|[1-9][0-9]{0,14})\}', re.ASCII)
+"""An ack as `ack_frame` writes it: by far the most of what a coordinator hears."""
 _LISTS: Final = ("urls", "keys", "groups", "hosts", "prefixes")
 
 
@@ -120,8 +123,10 @@ def heartbeat_frame(heartbeat: Heartbeat) -> str:
     return f'{{"type":"heartbeat","head":{heartbeat.head},"time":{heartbeat.time!r}}}'
 
 
-def up(text: str | bytes) -> Hello | Ack:
+def up(text: str) -> Hello | Ack:
     """What an edge says. Raises `FrameError`."""
+    if (plain := _PLAIN_ACK.fullmatch(text)) is not None:
+        return Ack(int(plain[1]))
     body = _object(text)
     match body.get("type"):
         case "ack":

@@ -30,6 +30,11 @@ PAGE: Final = 500
 BACKLOG_BYTES: Final = 256 << 10
 """What may wait in a connection before its edge counts as behind."""
 SILENT_BEATS: Final = 3
+CALM_EDGES: Final = 500
+CALM_S_PER_EDGE: Final = 50e-6
+"""Between two rounds of sending, for each edge beyond the first so many: about twice what sending to one and hearing
+its ack costs. Entries that come meanwhile go in one frame, so that thousands of edges do not take the whole of a core
+for a few purges a second."""
 RETRY_S: Final = 1.0
 MOST_SEEN: Final = 20_000
 """Edges remembered after they have gone."""
@@ -76,7 +81,7 @@ class Attachment:
         self.version = version
         self.since = since
         self.heard = heard
-        """By the event loop's clock."""
+        """By the hub's `clock`."""
         self.acked = 0
 
 
@@ -148,9 +153,12 @@ class Hub:
         stall_s: float = 30.0,
         most: int = 20_000,
         remember_s: float = 86_400.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """`stall_s`: how long an edge may take nothing of what it lacks. `most`: edges. `remember_s`: how long one that
-        has gone is called away."""
+        has gone is called away. `clock`: one that never goes back; by default the event loop's, which may count no
+        finer than milliseconds."""
+        self.clock = clock if clock is not None else asyncio.get_running_loop().time
         self._bus = bus
         self._wall = wall
         self._heartbeat_s = heartbeat_s
@@ -194,7 +202,7 @@ class Hub:
         """Welcome it, and send what it lacks from now on. Raises `HubFull`, `BusError` and OSError."""
         if len(self._subscribers) >= self._most:
             raise HubFull(f"there are {self._most} edges already")
-        subscriber = Subscriber(hello, connection, self._wall(), self._clock())
+        subscriber = Subscriber(hello, connection, self._wall(), self.clock())
         covered = hello.position is not None and await self._bus.covers(hello.position)
         state = self._bus.state()
         position = hello.position if covered and hello.position is not None else state.position
@@ -228,7 +236,7 @@ class Hub:
         """Raises `Strange`."""
         if position > subscriber.sent:
             raise Strange(f"an ack of {position}, and {subscriber.sent} was the last sent")
-        subscriber.heard = self._clock()
+        subscriber.heard = self.clock()
         before = subscriber.acked
         if position > before:
             subscriber.acked = position
@@ -273,6 +281,8 @@ class Hub:
                 async with aclosing(self._bus.follow(self.head)) as batches:
                     async for records in batches:
                         self._broadcast(records)
+                        if (many := len(self._current) - CALM_EDGES) > 0:
+                            await asyncio.sleep(many * CALM_S_PER_EDGE)
             except Truncated as error:
                 _log.error("the log was cut behind its newest entries: %s; all edges begin again", error)
                 for subscriber in tuple(self._subscribers):
@@ -334,7 +344,7 @@ class Hub:
         while True:
             await asyncio.sleep(self._heartbeat_s)
             now = self._wall()
-            late = self._clock() - self._heartbeat_s * SILENT_BEATS
+            late = self.clock() - self._heartbeat_s * SILENT_BEATS
             encoded: dict[int, bytes] = {}
             for subscriber in tuple(self._subscribers):
                 if subscriber.heard < late:
@@ -395,7 +405,7 @@ class Hub:
             self._remote[key] = remote
             instances[report.instance] = remote
             self._seen.pop(report.edge, None)
-        remote.heard = self._clock()
+        remote.heard = self.clock()
         if remote.since != report.since:  # it has connected again, and may have been reset: what it said counts no more
             remote.since, remote.acked = report.since, 0
         before, remote.acked = remote.acked, max(remote.acked, report.position)
@@ -405,8 +415,8 @@ class Hub:
 
     async def wait(self, sequence: int, begun: float, timeout_s: float) -> Waited:
         """Until every edge that is connected now has acknowledged this entry, but no longer than `timeout_s`.
-        `begun`: when it was logged, by the event loop's clock."""
-        now = self._clock()
+        `begun`: when it was logged, by `clock`."""
+        now = self.clock()
         waiter = _Waiter(sequence, begun, set(), {})
         names = tuple(self._names)
         for name in names:
@@ -434,7 +444,7 @@ class Hub:
         return Waited(receipts, tuple(sorted(self._seen)))
 
     def _waited(self, names: Iterable[str], waiter: _Waiter) -> Waited:
-        waited_s = self._clock() - waiter.begun
+        waited_s = self.clock() - waiter.begun
         receipts = tuple(
             EdgeReceipt(name, name in waiter.durations, waiter.durations.get(name, waited_s)) for name in sorted(names)
         )
@@ -464,7 +474,7 @@ class Hub:
     def _settle(self, waiter: _Waiter, name: str) -> None:
         if name in waiter.pending and self._has(name, waiter.sequence):
             waiter.pending.discard(name)
-            waiter.durations[name] = self._clock() - waiter.begun
+            waiter.durations[name] = self.clock() - waiter.begun
             if not waiter.pending:
                 waiter.done.set()
 
@@ -498,10 +508,6 @@ class Hub:
     def most_lag(self) -> int:
         head = self._bus.state().head
         return max((head - each.acked for each in self._subscribers), default=0)
-
-    @staticmethod
-    def _clock() -> float:
-        return asyncio.get_running_loop().time()
 
 
 def frames_of(records: Iterable[Record]) -> Iterator[tuple[str, int]]:

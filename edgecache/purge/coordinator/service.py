@@ -133,8 +133,7 @@ class Coordinator:
         except PurgeError as error:
             raise Refused(error.status, error.detail, path=error.path) from None
         amount = cost(sum(map(len, (order.urls, order.keys, order.hosts, order.prefixes, order.groups))))
-        clock = asyncio.get_running_loop().time
-        if pause := self._limiter.take(grant.name, amount, clock(), grant.rate):
+        if pause := self._limiter.take(grant.name, amount, self.hub.clock(), grant.rate):
             self._counts.limited += 1
             raise Refused(429, "this token purges more often than it may", retry_s=pause)
         order = dataclasses.replace(order, source=grant.name)
@@ -154,7 +153,7 @@ class Coordinator:
         self._counts.repeated += appended.again
         waited = None
         if wait:
-            waited = await self.hub.wait(appended.record.sequence, clock(), timeout_s or self._wait_s)
+            waited = await self.hub.wait(appended.record.sequence, self.hub.clock(), timeout_s or self._wait_s)
             self._counts.incomplete += not all(edge.applied for edge in waited.edges)
         return Purged(appended.record, appended.again, waited)
 
