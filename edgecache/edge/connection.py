@@ -178,9 +178,8 @@ class ClientConnection(Wire):
     def data_received(self, data: bytes) -> None:
         self.decoder.feed(data)
         reader = self._reader
-        if reader is not None:
-            if not reader.done():
-                reader.set_result(None)
+        if reader is not None and not reader.done():
+            reader.set_result(None)
         elif self.decoder.buffered > READ_AHEAD:
             self.pause_reading()
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from edgecache.edge.arrival import Arrival
 from edgecache.edge.leases import FillLeases
 from edgecache.edge.octets import Ask, Octets
+from edgecache.edge.turns import Turns
 from edgecache.http.errors import HttpError
 from edgecache.http.message import BodyStream
 from edgecache.http.tasks import spawn
@@ -21,6 +22,11 @@ from edgecache.store.memory import Record
 
 AHEAD = 2
 """Slices that a feed may be ahead of its foremost reader."""
+AT_ONCE = 16
+"""Slices asked for singly at once, in each worker: where the origin is faster than we are, each holds up to a MiB that
+has come and is not written."""
+PATIENCE_S = 3.0
+"""Where no slice was finished for so long the origin is slow, and then nothing gathers: more are asked for."""
 KEEP_S = 7 * 86_400.0
 """A slice outlives its manifest's freshness: the next manifest of the same version finds it."""
 
@@ -45,11 +51,12 @@ class Feed:
         clock: Callable[[], float],
         arrivals: dict[bytes, Arrival],
         leases: FillLeases | None,
+        turns: Turns,
         body: BodyStream | None = None,
         token: int = -1,
     ) -> None:
         """Slices `first` to `last`. `arrivals`: all of this worker, by their keys. `body`: what comes already. `token`:
-        of the lease on the first slice, where there is one."""
+        of the lease on the first slice, where there is one. `turns`: of `AT_ONCE`."""
         assert ask.stored.sliced is not None
         self.ask = ask
         self.sliced = ask.stored.sliced
@@ -60,6 +67,9 @@ class Feed:
         self.tags = tags
         self.single = first == last
         self.ended = False
+        self._turns = turns
+        self._has_turn = False
+        self._waits = body is None
         self._disk = disk
         self._clock = clock
         self._arrivals = arrivals
@@ -111,6 +121,8 @@ class Feed:
         """Fetch and store. Tells its readers of every failure, and raises none of them."""
         error: HttpError | None = None
         try:
+            if self._waits:
+                self._has_turn = await self._turns.take()
             await self._octets.open()
             if self._octets.refuses_ranges and self._octets.at:
                 self._take_all()
@@ -123,6 +135,8 @@ class Feed:
         finally:
             self.ended = True
             self._octets.close()
+            if self._has_turn:
+                self._turns.give_back()
             for arrival in self._promised.values():
                 if error is not None:
                     arrival.fail(error)

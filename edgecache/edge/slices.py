@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from edgecache.edge import respond
 from edgecache.edge.arrival import Arrival
-from edgecache.edge.feed import Feed
+from edgecache.edge.feed import AT_ONCE, PATIENCE_S, Feed
 from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Shelf, stored_response
 from edgecache.edge.octets import Ask, Octets, VersionChanged
 from edgecache.edge.record import RecordError
 from edgecache.edge.respond import Span
 from edgecache.edge.sites import Site
+from edgecache.edge.turns import Turns
 from edgecache.edge.visit import Visit
 from edgecache.http.errors import ClientGone, HttpError
 from edgecache.http.message import BodyStream, Request
@@ -55,6 +56,7 @@ class Slicer:
         self.arrivals: dict[bytes, Arrival] = {}
         self._feeds: dict[bytes, list[Feed]] = {}
         self._avoided: dict[bytes, float] = {}
+        self.turns = Turns(AT_ONCE, PATIENCE_S)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -108,6 +110,7 @@ class Slicer:
             clock=self._clock,
             arrivals=self.arrivals,
             leases=self.leases,
+            turns=self.turns,
             body=body,
             token=token,
         )
@@ -408,7 +411,7 @@ class SliceReader:
 
     async def _ask_ahead(self, index: int) -> None:
         key, slicer = slices.slice_key(self._sliced, index), self._slicer
-        if self._is_coming(key, index) or key in await slicer.disk.present([key]):
+        if slicer.turns.none_left or self._is_coming(key, index) or key in await slicer.disk.present([key]):
             return
         if not self._is_coming(key, index):
             self._begin(key, index)

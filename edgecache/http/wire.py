@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-READ_AHEAD = 256 * 1024
+READ_AHEAD = 128 * 1024
 """Octets that may lie unread before reading pauses; one read of the transport may overshoot it."""
 
 

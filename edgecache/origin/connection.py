@@ -124,10 +124,10 @@ class OriginConnection(Wire):
         self.received = True
         self._decoder.feed(data)
         reader = self._reader
-        if reader is not None:
-            if not reader.done():
-                reader.set_result(None)
+        if reader is not None and not reader.done():
+            reader.set_result(None)
         elif self._decoder.buffered > READ_AHEAD:
+            # Also where somebody has been told: the loop may read many times before that one has its turn.
             self.pause_reading()
 
     def eof_received(self) -> bool:
