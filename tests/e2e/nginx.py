@@ -24,10 +24,12 @@ events {{ worker_connections 2048; }}
 http {{
   types {{
     text/html html; text/css css; text/javascript js; image/svg+xml svg; image/png png; image/gif gif; text/plain txt;
+    video/webm webm;
   }}
   default_type application/octet-stream;
   charset utf-8;
   log_format line '$status $request_method $request_uri';
+  log_format octets '$body_bytes_sent $status $request_uri $http_range';
   access_log {base}/access.log line;
   client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
   uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
@@ -43,7 +45,7 @@ http {{
     location /site/ {{ add_header Cache-Control "max-age=600"; }}
     location /brief/ {{ alias {base}/www/site/; add_header Cache-Control "max-age=1"; }}
     location /never/ {{ alias {base}/www/site/; add_header Cache-Control "no-store"; }}
-    location /big/ {{ add_header Cache-Control "max-age=600"; }}
+    location /big/ {{ add_header Cache-Control "max-age=600"; access_log {base}/octets.log octets; }}
     location = /favicon.ico {{ add_header Cache-Control "max-age=600" always; return 404; }}
     location /mark {{ return 204; }}
   }}
@@ -58,6 +60,12 @@ class Nginx:
         self._log = base / "access.log"
         self._read = 0
         self._marks = 0
+
+    async def sent(self, uri: str) -> list[tuple[int, str]]:
+        """(octets of the body, range asked for) of each answer for this URI under /big/."""
+        await self.asked()
+        lines = [line.split(" ") for line in (self.base / "octets.log").read_text().splitlines()]
+        return [(int(octets), asked) for octets, _, found, asked in lines if found == uri]
 
     async def asked(self) -> list[str]:
         """What was asked since the last call, as "200 GET /path", in order.
