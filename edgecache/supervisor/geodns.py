@@ -117,7 +117,7 @@ class _Alone:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            if self._watched.changed():
+            if self._watched.changed(time.monotonic()):
                 await self._reload(partial(_same, self._part.setting))
 
     async def _reload(self, load: Load) -> None:
@@ -220,7 +220,7 @@ class GeoSupervisor:
             self._fork(*one[1:])
         if self._now is None or self._next is not None:
             return
-        if self._reload_by is None and self._watched.changed():
+        if self._reload_by is None and self._watched.changed(now):
             _log.info("a database has changed")
             self._reload_by = partial(_same, self._now.setting)
         if self._reload_by is not None:

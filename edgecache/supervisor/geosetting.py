@@ -23,6 +23,9 @@ from edgecache.supervisor.geodoors import DoorError, GeoDoorKeeper, GeoDoors
 
 _log = logging.getLogger("edgecache")
 
+_LOOK_S = 0.9
+"""Between two looks at the databases' files."""
+
 Load = Callable[[], LoadedGeo]
 
 
@@ -120,6 +123,7 @@ class Watched:
         self._files = [Path(file) for file in config.location.files]
         self._used = self._look()
         self._last = self._used
+        self._looked_at = 0.0
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         found: list[tuple[int, int, int] | None] = []
@@ -131,9 +135,12 @@ class Watched:
                 found.append(None)
         return found
 
-    def changed(self) -> bool:
-        """To be asked about every second. True once for each change, when two looks in a row agree on it; a file
-        that is away is waited for."""
+    def changed(self, at: float) -> bool:
+        """True once for each change, when two looks a second apart agree on it; a file that is away is waited for.
+        `at`: the monotonic clock."""
+        if at < self._looked_at + _LOOK_S:
+            return False
+        self._looked_at = at
         now = self._look()
         settled = now == self._last
         self._last = now

@@ -51,6 +51,7 @@ def packets(draw: st.DrawFn) -> bytes:
     return bytes(wire)
 
 
+@pytest.mark.timeout(EXAMPLES / 20 + 120)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(packet=packets())
 def test_any_packet(world: World, table: Table, packet: bytes) -> None:
