@@ -46,9 +46,19 @@ class Written:
     """What one writer did. Calls and checkpoints (the log into the database, with its syncs) are in seconds."""
 
     calls: list[float] = field(default_factory=list)
+    queued: list[float] = field(default_factory=list)
+    """Of each call, how long it waited for a core that other programs had."""
     checkpoints: list[float] = field(default_factory=list)
     bytes: int = 0
     evicted: int = 0
+
+
+def _queued_s() -> float:
+    """How long this thread has been ready to run and did not; 0 where the kernel does not count it."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _batch(chance: random.Random) -> list[Put]:
@@ -70,9 +80,10 @@ def _write(path: str, limit: int, owner: int, seconds: float, bytes_per_s: float
     chance, written = random.Random(owner), Written()
     begun = time.monotonic()
     while (now := time.monotonic()) < begun + seconds:
-        jobs = _batch(chance)
+        jobs, queued = _batch(chance), _queued_s()
         volume.put(jobs, wall_clock(), settle=False)
         put = time.monotonic()
+        written.queued.append(_queued_s() - queued)
         volume.settle()
         written.calls.append(put - now)
         written.checkpoints.append(time.monotonic() - put)
