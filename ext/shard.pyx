@@ -126,6 +126,9 @@ cdef uint32_t search_valid(ShardView *s, uint64_t key_low, uint64_t key_high, bi
     return unit
 
 
+cdef double CLOCK_SLACK_S = 1.0  # policy/stale.py has the same, and says why
+
+
 cdef void describe(ShardView *s, uint32_t unit, Found *found) noexcept nogil:
     cdef ObjectHeader *o = object_at(s, unit)
     found.generation = o.generation
@@ -183,7 +186,7 @@ cdef Lookup lookup(
     describe(s, unit, found)
     front = <size_t> o.meta_size + o.head_size
     body = o.body_size if want_body else 0
-    if o.state or o.flags & denied_flags or now >= o.fresh_until:
+    if o.state or o.flags & denied_flags or now >= o.fresh_until or o.born_at > now + CLOCK_SLACK_S:
         outcome = DECLINED
     elif o.body and body:
         found.slot = view.slot

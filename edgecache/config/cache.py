@@ -127,6 +127,13 @@ class CacheConfig(Section):
         description="How long after it went stale a response may be used when the origin gives no answer at all "
         "(RFC 9111 §4.2.4). Never where the response forbids it.",
     )
+    retry_after_failure_s: Duration = Field(
+        1.0,
+        ge=0,
+        le=3600,
+        description="How long a stale response is used without asking again, once the origin has failed to renew it: "
+        "one attempt for each URL in that time. 0: each request asks.",
+    )
     stale_despite_s_maxage: bool = Field(
         False,
         description="Let stale-while-revalidate and stale-if-error of a response count beside its s-maxage, which by "

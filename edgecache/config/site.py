@@ -24,6 +24,7 @@ def site_policy(site: SiteConfig, memory: MemoryConfig, *, disk: bool = False) -
         stale_while_revalidate_s=cache.stale_while_revalidate_s,
         stale_if_error_s=cache.stale_if_error_s,
         stale_when_unreachable_s=cache.stale_when_unreachable_s,
+        retry_after_failure_s=cache.retry_after_failure_s,
         stale_despite_s_maxage=cache.stale_despite_s_maxage,
         store_set_cookie=cache.store_set_cookie,
         honour_request_directives=cache.honour_request_directives,

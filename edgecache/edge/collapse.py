@@ -81,6 +81,8 @@ class Collapse:
         self, visit: Visit, found: Found, verdict: Fetch | Revalidate, on_interim: Callable[[Response], None]
     ) -> Then:
         """A miss, or a stale entry: lead a fill, or wait for the one under way."""
+        if await self._without_asking(visit, found, verdict):
+            return Then.DONE
         shared = visit.share and verdict.collapse
         fill = self.fills.get(found.fill_key) if shared else None
         if fill is not None and fill.joinable(visit.request, visit.sequence):
@@ -93,8 +95,7 @@ class Collapse:
         if lease == WAIT and self._leases is not None:
             await self._leases.wait(found.fill_key)
             return Then.AGAIN
-        stored_now = lease > 0 and not (found.candidates or visit.looked_again)
-        if stored_now and self._shelf.store.peek(found.fill_key) is not None:
+        if lease > 0 and not visit.looked_again and self._stored_now(found, verdict):
             # By another worker, whose lease ended between our look and ours. Once: it may be nothing for us after all.
             visit.looked_again = True
             self._releaser(found.fill_key, lease)()
@@ -112,6 +113,30 @@ class Collapse:
             fill.outcome.add_done_callback(_let_go)
             raise
         return await self._use(visit, found, verdict, fill, outcome, collapsed=False)
+
+    def _stored_now(self, found: Found, verdict: Fetch | Revalidate) -> bool:
+        """Has another worker stored what was missing, or renewed what was stale?"""
+        if isinstance(verdict, Revalidate):
+            return self._shelf.renewed(found.of(verdict.stored))
+        return not found.candidates and self._shelf.store.peek(found.fill_key) is not None
+
+    async def _without_asking(self, visit: Visit, found: Found, verdict: Fetch | Revalidate) -> bool:
+        """Where the origin failed a moment ago to renew what is stored, that is used as it was then."""
+        if not isinstance(verdict, Revalidate) or verdict.reason is not Reason.STALE:
+            return False
+        now, policy = self._clock(), visit.site.policy
+        if not policy.retry_after_failure_s or not self._shelf.failed_lately(found.fill_key, now):
+            return False
+        use = rules.on_failure(visit.request, verdict.stored, now, policy)
+        if use is None:
+            return False
+        story, candidate = visit.story, found.of(verdict.stored)
+        story.outcome, story.reason = Outcome.STALE, use.reason
+        story.cache_status = cache_status.member(
+            policy, reason=use.reason, hit=True, ttl=candidate.stored.fresh_for(now), key=visit.key_text
+        )
+        await respond.send_candidate(visit, candidate, use.form, now)
+        return True
 
     async def _use(
         self,
@@ -300,9 +325,14 @@ class Collapse:
         """One conditional request while the stale response is served (RFC 5861 §3)."""
         if found.fill_key in self.fills:
             return
+        if visit.site.policy.retry_after_failure_s and self._shelf.failed_lately(found.fill_key, self._clock()):
+            return
         lease = self._lease(found.fill_key, visit.sequence)
         if lease == WAIT:
             return  # another worker asks already
+        if lease > 0 and self._shelf.renewed(candidate):
+            self._releaser(found.fill_key, lease)()
+            return  # another worker has asked, between our look and its lease's end
         candidate = self._shelf.plain(candidate)
         request = visit.request.with_method("GET")
         verdict = rules.revalidation(request, candidate.stored, Reason.STALE, visit.site.policy)

@@ -245,6 +245,12 @@ class Fill:
         assert self.candidate is not None
         now = self.shelf.again(self.candidate)
         if now is not None and not now.stored.unconfirmed:
+            self.shelf.remember_failure(
+                self.key,
+                now=self.clock(),
+                seconds=self.site.policy.retry_after_failure_s,
+                fill_seq=self.fill_seq,
+            )
             self.outcome.set_result(Stale(now, reason, why, status))
         else:
             self.outcome.set_result(Failed(error or OriginError(f"{why}, and nothing stored may be used")))

@@ -28,6 +28,8 @@ from edgecache.store.tiers import TieredStore
 _MARKER = int(StoredFlag.VARY_MARKER)  # plain numbers: the operators of IntFlag are written in Python
 _PASS = int(StoredFlag.HIT_FOR_PASS)
 _NO_RESPONSE = _MARKER | _PASS
+_FAILED = b"origin failed..."
+"""Where the mark lies that the origin has failed: as under a secondary key that no Vary makes."""
 MAX_VARY_LISTS = 8
 """Different Vary lists remembered for one primary key; an origin that shows more has its oldest forgotten."""
 MAX_SEARCH_VARIANCES = 4
@@ -164,6 +166,13 @@ class Shelf:
 
     def _key(self, primary: bytes, selected: vary.Selecting) -> bytes:
         return self.store.variant_key(primary, vary.secondary_key(selected))
+
+    def renewed(self, candidate: Candidate) -> bool:
+        """Is something else stored there by now, or the same with other times?"""
+        entry = self.store.peek(candidate.key)
+        return entry is not None and (
+            entry.generation != candidate.entry.generation or entry.fresh_until != candidate.entry.fresh_until
+        )
 
     def again(self, candidate: Candidate) -> Candidate | None:
         """The same entry, looked up anew: None if it was purged, evicted or replaced meanwhile."""
@@ -372,6 +381,16 @@ class Shelf:
         if entry is None or entry.flags & _PASS:
             marker = Record(b"", b"", now, now + seconds, 0.0, int(_PASS), 0, fill_seq, ())
             self.store.put(key, marker, [])
+
+    def remember_failure(self, key: bytes, *, now: float, seconds: float, fill_seq: int) -> None:
+        """The origin failed to renew what lies under `key`: in all workers it is not asked again for so long."""
+        if seconds > 0:
+            marker = Record(b"", b"", now, now + seconds, 0.0, int(_PASS), 0, fill_seq, ())
+            self.store.put(self.store.variant_key(key, _FAILED), marker, [])
+
+    def failed_lately(self, key: bytes, now: float) -> bool:
+        marker = self.store.peek(self.store.variant_key(key, _FAILED))
+        return marker is not None and now < marker.fresh_until
 
     def forget_pass(self, key: bytes) -> None:
         entry = self.store.peek(key)

@@ -142,9 +142,11 @@ def born_at(headers: Headers, request_time: float, response_time: float) -> floa
     The more careful of the two ways is taken, so that a cache on the path that does not send Age is not believed:
     the larger of apparent age and corrected age value. A Date ahead of our clock means no apparent age.
     """
-    apparent_age = max(0.0, response_time - date_of(headers, response_time))
-    # HTTP dates have whole seconds: the second the Date lies in is not an age yet.
-    if apparent_age < 1.0:
+    date = date_of(headers, response_time)
+    apparent_age = max(0.0, response_time - date)
+    # HTTP dates have whole seconds: the second the Date lies in is not an age yet, and one not before the second of
+    # the request says nothing that the response's delay does not say better.
+    if apparent_age < 1.0 or date >= int(request_time):
         apparent_age = 0.0
     response_delay = max(0.0, response_time - request_time)
     corrected_age_value = age_of(headers) + response_delay

@@ -36,6 +36,8 @@ class SitePolicy:
     stale_when_unreachable_s: float = 86_400.0
     """How long after it went stale a response may stand in for an origin that gives no answer at all: the cache is
     then disconnected (RFC 9111 §4.2.4). Never against must-revalidate and the like; 0: never."""
+    retry_after_failure_s: float = 1.0
+    """How long after the origin failed a stale response is used without asking again. 0: each request asks."""
     stale_despite_s_maxage: bool = False
     """Let stale-while-revalidate and stale-if-error of the response count beside its s-maxage, which by the letter
     forbids stale answers (RFC 9111 §5.2.2.10)."""

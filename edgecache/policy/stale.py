@@ -5,6 +5,9 @@ from edgecache.policy.directives import Directives
 from edgecache.policy.freshness import Control
 from edgecache.policy.site import SitePolicy
 
+CLOCK_SLACK_S = 1.0
+"""How far a clock may be corrected backwards without what was just stored counting as stale. `ext/shard.pyx` has the
+same."""
 FAILURES = frozenset({500, 502, 503, 504})
 """Statuses that count as an error (RFC 5861 §4)."""
 
@@ -37,8 +40,13 @@ def forbidden(stored: StoredResponse) -> bool:
 
 
 def fresh(stored: StoredResponse, now: float) -> bool:
-    """§4.2: freshness_lifetime > current_age; and a soft purge makes it stale from that moment, as silence does."""
-    return now < stored.fresh_until and not stored.soft_purged and not stored.unconfirmed
+    """§4.2: freshness_lifetime > current_age; and a soft purge makes it stale from that moment, as silence does.
+
+    What was born in the future shows that the clock was set back: nobody knows its age, so it is not fresh.
+    """
+    if stored.soft_purged or stored.unconfirmed:
+        return False
+    return stored.born_at - CLOCK_SLACK_S <= now < stored.fresh_until
 
 
 def while_revalidating(stored: StoredResponse, now: float) -> bool:

@@ -33,6 +33,7 @@ def test_every_decision_of_the_policy_can_be_configured() -> None:
         "stale_despite_s_maxage": True,
         "store_set_cookie": True,
         "honour_request_directives": False,
+        "retry_after_failure": "2s",
         "hit_for_pass": "5s",
         "query": {"drop": ["utm_*", "fbclid"], "sort": True},
         "max_object": "64KiB",
