@@ -3,6 +3,7 @@
 #   make run                       the demo: a small site and an edge in front of it
 #   make run ORIGIN=http://h:port  an edge in front of that origin
 #   make test                      the whole test suite         (ARGS="tests/http -x" for part of it)
+#   make test-faults               faults and floods at full size, against real processes
 #   make lint                      ruff and mypy
 #   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
 #   make bench-disk                what the disk tier promises of itself            (ARGS="--help")
@@ -10,6 +11,7 @@
 #   make bench-purge-edge          what purging costs an edge                       (ARGS="--help")
 #   make bench-dns                 the DNS benchmark beside gdnsd, Knot and PowerDNS (ARGS="--help")
 #   make conformance               the public HTTP cache tests, against a fresh edge (ARGS="--only ID")
+#   make load PROFILE=steady       a load test that asserts a promise, and leaves a report   (ARGS="--users 100", WEB=1)
 #   make docs                      rewrite the pages made from the code
 #   make clean                     remove everything that was made
 
@@ -19,10 +21,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 ORIGIN ?=
 ARGS   ?=
+PROFILE ?= steady
+WEB    ?=
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
-.PHONY: run test lint bench bench-disk bench-purge bench-purge-edge bench-dns conformance docs clean prerequisites
+.PHONY: run test test-faults lint bench bench-disk bench-purge bench-purge-edge bench-dns conformance load docs clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.built
@@ -44,6 +48,10 @@ else
 	@echo
 	@exec $(BIN)/edgecache serve --origin "$(ORIGIN)"
 endif
+
+# Kills, freezes, starves and floods real processes, at full size: some minutes.
+test-faults: $(VENV)/.dev
+	EDGECACHE_LONG_TESTS=1 $(BIN)/python -m pytest tests/fault --timeout 400 $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -72,6 +80,9 @@ bench-dns: $(VENV)/.dev
 
 conformance: $(VENV)/.dev
 	$(BIN)/python -m tests.conformance.suite $(ARGS)
+
+load: $(VENV)/.load
+	@$(BIN)/python -m loadtests $(PROFILE) $(if $(WEB),--web) $(ARGS)
 
 docs: $(VENV)/.built
 	$(BIN)/python -m edgecache.config.reference docs/configuration.md
@@ -109,5 +120,10 @@ $(VENV)/.built: $(SOURCES) $(VENV)/.deps
 
 $(VENV)/.dev: $(VENV)/.built
 	@echo "Installing what tests and checks need"
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev,load]"
+	@touch $@
+
+$(VENV)/.load: $(VENV)/.built
+	@echo "Installing what load tests need"
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[load]"
 	@touch $@

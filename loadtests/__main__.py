@@ -1,0 +1,69 @@
+"""Load tests: `python -m loadtests PROFILE`, or `make load PROFILE=…`. Each profile asserts a promise.
+
+Exit codes: 0 the promise is kept; 1 it is broken, and a sentence says how; 2 it cannot be run as asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from loadtests.kit.processes import CannotRun
+from loadtests.kit.run import Wish, perform, sentences
+from loadtests.profiles import PROFILES
+
+
+def _fail(text: str) -> None:
+    click.echo(f"load: {text}", err=True)
+    sys.exit(2)
+
+
+@click.command(
+    epilog="Profiles: " + "; ".join(f"{name}: {profile.title}" for name, profile in PROFILES.items()),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("profile")
+@click.option("--host", metavar="URL", help="Run against this URL instead of an edge of the run's own (steady only).")
+@click.option("-u", "--users", type=click.IntRange(1, 100_000), help="Clients at once. Default: the profile's.")
+@click.option("-t", "--seconds", type=click.IntRange(5, 86_400), help="How long. Default: the profile's.")
+@click.option("--rate", type=click.FloatRange(0.1, 1e6), help="Requests per second at a fixed rate (open loop).")
+@click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="locust processes.")
+@click.option("--workers", type=click.IntRange(1, 30), default=2, show_default=True, help="Workers of the edge.")
+@click.option("--memory", metavar="SIZE", help="The edge's memory.size. Default: the profile's.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of everything that is left to chance.")
+@click.option("--web", is_flag=True, help="With locust's own page, on port 8089.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), default="load-report", show_default=True, help="Where the report goes."
+)
+def main(
+    profile: str,
+    host: str | None,
+    users: int | None,
+    seconds: int | None,
+    rate: float | None,
+    processes: int,
+    workers: int,
+    memory: str | None,
+    seed: int,
+    web: bool,
+    report: Path,
+) -> None:
+    """Run the load profile PROFILE, check its promise, and leave a report."""
+    if profile not in PROFILES:
+        _fail(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+    wish = Wish(users, seconds, processes, rate, host, web, seed, workers, memory, report)
+    click.echo(f"{profile}: {PROFILES[profile].title}")
+    try:
+        outcome = perform(PROFILES[profile], wish)
+    except CannotRun as error:
+        _fail(str(error))
+        return
+    for line in sentences(outcome):
+        click.echo(line)
+    sys.exit(0 if outcome.kept else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The load tests' own parts: what is asked for, what is counted, what is shown; and a run of a few seconds."""
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.kit.board import KEYS, Board, Cell
+from loadtests.kit.content import (
+    PERIOD,
+    QUANTILES,
+    TAIL_FROM,
+    Sequence,
+    octets,
+    size_at,
+    size_of,
+    version_in,
+    versioned,
+)
+from loadtests.kit.plot import Series, lines, ticks
+from loadtests.kit.profile import nothing_wrong
+from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
+from loadtests.profiles import PROFILES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# --- what is asked for ---
+
+
+@pytest.mark.parametrize(("share", "size"), QUANTILES)
+def test_sizes_are_the_published_ones(share: float, size: int) -> None:
+    assert abs(size_at(share) - size) <= 1
+
+
+def test_half_of_the_objects_are_below_the_median() -> None:
+    median = sorted(map(size_of, range(4001)))[2000]
+    assert 0.8 < median / 9_231 < 1.25
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 3 * PERIOD), st.integers(0, 5000), st.integers(0, 5000))
+def test_pieces_of_a_body_join(number: int, begin: int, first: int, second: int) -> None:
+    middle, end = begin + first, begin + first + second
+    assert octets(number, begin, middle) + octets(number, middle, end) == octets(number, begin, end)
+
+
+def test_a_long_body_is_as_long_as_asked() -> None:
+    body = octets(7, 0, 3 * PERIOD + 5)
+    assert len(body) == 3 * PERIOD + 5
+    assert body[PERIOD : PERIOD + 5] == body[:5]
+
+
+def test_bodies_of_different_objects_differ() -> None:
+    assert len({octets(number, 0, 64) for number in range(2000)}) == 2000
+
+
+@pytest.mark.parametrize(("body", "version"), [(versioned(3, 41, 100), 41), (b"v12", None), (b"x" * 100, None)])
+def test_versions(body: bytes, version: int | None) -> None:
+    assert version_in(body) == version
+
+
+def test_a_sequence_is_the_same_everywhere_and_seven_in_ten_are_asked_for_once() -> None:
+    one, other = Sequence(8_000, 5), Sequence(8_000, 5)
+    positions = random.Random(1).sample(range(40_000), 40_000)
+    asked = {position: one[position] for position in positions}
+    assert [other[position] for position in range(40_000)] == [asked[position] for position in range(40_000)]
+    times = Counter(asked.values())
+    assert 0.65 < sum(count == 1 for count in times.values()) / len(times) < 0.8
+    assert sum(number >= TAIL_FROM for number in asked.values()) == pytest.approx(10_000, rel=0.05)
+
+
+# --- what is counted ---
+
+
+@given(st.lists(st.floats(1e-6, 100), min_size=1), st.sampled_from([0.5, 0.9, 0.99]))
+def test_quantiles_are_right_to_a_bucket(values: list[float], share: float) -> None:
+    found = quantile(Counter(map(bucket, values)), share)
+    exact = sorted(values)[max(0, -(-int(share * len(values) * 1000) // 1000) - 1)]
+    assert found is not None
+    assert min(values) / 1.05 <= found <= max(values) * 1.05
+    if len(values) == 1:
+        assert found == pytest.approx(exact, rel=0.05)
+    assert seconds_of(bucket(found)) == pytest.approx(found)
+
+
+def test_tallies_add_up_through_json() -> None:
+    whole, parts = Tally(), [Tally(), Tally()]
+    for number in range(100):
+        part = parts[number % 2]
+        part.count(number / 10, "requests")
+        part.took(number / 10, "requests", 0.001 * number)
+    parts[0].note("wrong")
+    for part in parts:
+        whole.add(json.loads(json.dumps(part.take())))
+        assert part.total("requests") == 0
+    assert whole.total("requests") == 100
+    assert whole.total("requests", range(3)) == 30
+    assert sum(whole.latencies("requests").values()) == 100
+    assert whole.notes == ["wrong"]
+
+
+def test_a_wrong_body_breaks_every_promise() -> None:
+    seen = Tally()
+    seen.count(1, "requests", 5)
+    assert all(check.holds for check in nothing_wrong(seen))
+    seen.count(1, "wrong")
+    seen.note("an octet was off")
+    assert [str(check) for check in nothing_wrong(seen) if not check.holds] == [
+        "1 answers were wrong: an octet was off"
+    ]
+    assert not all(check.holds for check in nothing_wrong(Tally())), "nothing seen is nothing shown"
+
+
+def test_a_board_is_shared(tmp_path: Path) -> None:
+    with Board(tmp_path / "board", create=True) as mine, Board(tmp_path / "board") as other:
+        assert mine.publish(KEYS - 1) == 1
+        other.purged(KEYS - 1, 1)
+        mine[Cell.ROUND] = 9
+        assert (other.version(KEYS - 1), mine.floor(KEYS - 1), other[Cell.ROUND]) == (1, 1, 9)
+
+
+# --- what is shown ---
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    found = ticks(low, low + span)
+    assert len(found) <= 12
+    assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in found)
+
+
+def test_a_plot_holds_no_script_and_nothing_from_elsewhere() -> None:
+    svg = lines("a < b", [Series("one", [(0, 1), (1, float("nan")), (2, 3)])], marks=[(1, "<b>")])
+    assert "a &lt; b" in svg
+    assert "&lt;b&gt;" in svg
+    assert "nan" not in svg
+    assert "http" not in svg
+    assert "nothing was measured" in lines("empty", [Series("one", [])])
+
+
+# --- how it is run ---
+
+
+def load(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "loadtests", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no_such"], "load: there is no profile 'no_such'; there are steady, "),
+        (["steady", "--host", "http://127.0.0.1:1"], "load: http://127.0.0.1:1 does not answer: "),
+        (["steady", "--users", "100000"], "load: steady with 100000 users needs 200200 file descriptors"),
+        (["video", "--host", "http://127.0.0.1:1"], "load: video has to steer the origin"),
+    ],
+    ids=["unknown", "unreachable", "descriptors", "own-origin-only"],
+)
+def test_what_cannot_be_run(arguments: list[str], said: str, tmp_path: Path) -> None:
+    limit = ["sh", "-c", 'ulimit -Hn 4096 2>/dev/null; exec "$@"', "sh"] if "--users" in arguments else []
+    done = subprocess.run(
+        [*limit, sys.executable, "-m", "loadtests", *arguments, "--report", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(said)
+
+
+def test_every_profile_names_its_promise() -> None:
+    for name, profile in PROFILES.items():
+        assert profile.name == name
+        assert profile.title
+        assert not profile.title.endswith(".")
+
+
+class _Foreign(HTMLParser):
+    found: list[str]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "script" or any(name in {"src", "href"} and "//" in (value or "") for name, value in attrs):
+            self.found.append(tag)
+
+
+@pytest.mark.slow
+def test_a_run_keeps_its_promise_and_leaves_a_page(tmp_path: Path) -> None:
+    if find_spec("locust") is None:  # not imported: it would patch this process's sockets
+        pytest.skip("the extra `load` is not installed")
+    done = load("flash_crowd", "-u", "30", "-t", "6", "--report", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 objects, each asked for by 30 to 30 clients at once, were fetched exactly once each" in done.stdout
+    page = (tmp_path / "flash_crowd" / "report.html").read_text()
+    reader = _Foreign()
+    reader.found = []
+    reader.feed(page)
+    assert reader.found == []
+    assert "<svg" in page
+    assert (tmp_path / "flash_crowd" / "locust.html").exists()
