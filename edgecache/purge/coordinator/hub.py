@@ -192,6 +192,9 @@ class Hub:
             task.cancel()
         for subscriber in tuple(self._subscribers):
             self._cut(subscriber, reason)
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.done.set()  # nobody will say more: the answer names those who have not
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task

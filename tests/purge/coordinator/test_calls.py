@@ -10,7 +10,7 @@ import pytest
 from edgecache.purge.bus import BusError
 from edgecache.purge.coordinator.api import make_app
 from edgecache.purge.coordinator.openapi import document
-from tests.purge.coordinator.kit import Running, World
+from tests.purge.coordinator.kit import LightEdge, Running, World
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,28 @@ async def test_the_document_names_every_route(running: Running) -> None:
     assert {route for route in routes if route[1] != "HEAD"} == named
 
 
-async def test_stopping_ends_calls_that_wait(world: World) -> None:
+async def test_stopping_takes_no_more(world: World) -> None:
     async with world.coordinator() as running:
         running.coordinator.draining = True
-        status, _ = await running.ask("POST", "/v1/purge", json={"keys": ["k"]})
-        assert status == 503
+        assert (await running.ask("POST", "/v1/purge", json={"keys": ["k"]}))[0] == 503
+        assert (await running.ask("GET", "/v1/subscribe", "edge"))[0] == 503
         assert (await running.ask("GET", "/readyz", None))[0] == 503
-        await asyncio.sleep(0)
+        assert running.log.state().head == 0
+
+
+async def test_stopping_answers_calls_that_wait(world: World) -> None:
+    async with (
+        world.coordinator() as running,
+        LightEdge(running.url, "deaf", running.tokens["edge"], acks=False) as edge,
+    ):
+        await edge.until(lambda e: e.welcomes)
+        waiting = asyncio.ensure_future(running.purge("k", wait=True, timeout_s=100))
+        await edge.at(1)
+        closing = asyncio.ensure_future(running.server.close())
+        async with asyncio.timeout(4):  # before calls under way are cut off
+            answer = await waiting
+        assert (answer["sequence"], answer["complete"]) == (1, False)
+        assert [(each["edge"], each["applied"]) for each in answer["edges"]] == [("deaf", False)]
+        await edge.until(lambda e: e.lost)
+        assert "the coordinator stops" in edge.lost[0]
+        await closing
