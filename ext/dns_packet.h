@@ -1,6 +1,6 @@
 /* Reads a plain query in place: exactly one question of class IN, and at most an OPT with options that are known here.
  *
- * What is odd in any way is not for this reader: it says so, changes nothing, and somebody slower looks at the packet.
+ * What is odd in any way is not for this reader: it says so, and somebody slower looks at the packet.
  * It never reads past the packet's end and follows no pointers. */
 
 #ifndef EC_DNS_PACKET_H
@@ -26,6 +26,7 @@ typedef struct {
     uint16_t labels;          /* without the root */
     uint16_t size;            /* the client's UDP payload size; 0 without OPT */
     uint8_t edns, dnssec_ok;
+    uint8_t unknown;          /* there are options that are not known here */
     uint8_t subnet;           /* there is a client subnet option */
     uint8_t family, source;   /* 1 or 2; prefix length */
     uint8_t address_n;        /* octets of the address as sent */
@@ -124,7 +125,7 @@ static inline int dp_subnet(const uint8_t *p, unsigned n, dp_query *q)
     return 1;
 }
 
-/* RFC 6891 6.1.2: the OPT record, alone and last. Version 0, no flag but DO, options that are known. */
+/* RFC 6891 6.1.2: the OPT record, alone and last. Version 0, no flag but DO. */
 static inline int dp_opt(const uint8_t *p, size_t n, dp_query *q)
 {
     size_t at = 11;
@@ -155,14 +156,16 @@ static inline int dp_opt(const uint8_t *p, size_t n, dp_query *q)
             q->cookie = p + at;
             break;
         default:
-            return 0;
+            q->unknown = 1;
+            break;
         }
         at += length;
     }
     return 1;
 }
 
-/* 1 when the packet is a plain query and `q` describes it. */
+/* 1 when the packet is a plain query and `q` describes it; 2 when it would be one but for options that are not known
+ * here, which RFC 6891 6.1.2 says to ignore. */
 static inline int dp_read(const uint8_t *p, size_t n, dp_query *q)
 {
     size_t at;
@@ -178,11 +181,11 @@ static inline int dp_read(const uint8_t *p, size_t n, dp_query *q)
     q->kind = (uint16_t)dp_16(p + at);
     q->question_n = (uint16_t)(q->name_n + 4);
     at += 4;
-    q->edns = q->dnssec_ok = q->subnet = q->cookie_n = 0;
+    q->edns = q->dnssec_ok = q->unknown = q->subnet = q->cookie_n = 0;
     q->size = 0;
     if (dp_16(p + 10) == 0)
         return at == n;
-    return dp_opt(p + at, n - at, q);
+    return dp_opt(p + at, n - at, q) ? 1 + q->unknown : 0;
 }
 
 #endif

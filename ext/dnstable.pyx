@@ -428,7 +428,7 @@ cdef class Table:
     cdef int _read(self, bytes packet, bytes peer, dp_query *q, Found *found) except -1:
         if len(peer) != 4 and len(peer) != 16:
             raise ValueError("an address has 4 or 16 octets")
-        if not dp_read(<const uint8_t *> PyBytes_AS_STRING(packet), len(packet), q):
+        if dp_read(<const uint8_t *> PyBytes_AS_STRING(packet), len(packet), q) != 1:
             return 0
         return self.find(q, <const uint8_t *> PyBytes_AS_STRING(peer), 4 if len(peer) == 4 else 6, found)
 

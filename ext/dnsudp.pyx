@@ -296,7 +296,8 @@ cdef class Responder:
         cdef Found found
         cdef uint8_t cookie[24]
         cdef const uint8_t *reply_cookie = NULL
-        cdef bint plain, proven = False, known = False
+        cdef int plain
+        cdef bint proven = False, known = False
         cdef uint32_t subject = SUBJECT_ODD
         cdef bint error
         cdef int verdict
@@ -312,7 +313,7 @@ cdef class Responder:
                     self.counted[COOKIE] += 1
                 elif q.cookie_n > 8:
                     self.counted[BAD_COOKIE] += 1
-            known = self.table is not None and self._find(q, peer, version, &found)
+            known = plain == 1 and self.table is not None and self._find(q, peer, version, &found)
             subject = found.subject if known else <uint32_t> q.hashes[0] | 0x40000000
         error = found.error if known else not plain
         if not proven and self.limiter is not None:

@@ -16,7 +16,7 @@ cdef extern from "dns_packet.h" nogil:
         DP_LABELS
     ctypedef struct dp_query:
         uint16_t flags, kind, question_n, name_n, labels, size
-        uint8_t edns, dnssec_ok, subnet, family, source, address_n, cookie_n
+        uint8_t edns, dnssec_ok, unknown, subnet, family, source, address_n, cookie_n
         const uint8_t *cookie
         uint8_t address[16]
         uint8_t label_at[127]

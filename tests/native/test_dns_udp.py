@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgecache._native.dnsguard import Cookies, Limiter
 from edgecache._native.dnstable import Answer, Node, Table
 from edgecache._native.dnsudp import COUNTERS, Responder
+from edgecache.http.clock import wall_clock
 
 A, TXT = 1, 16
 WWW = b"\3www\7example\3com\0"
@@ -211,6 +212,19 @@ def test_python_cannot_break_the_bound(pair: Pair) -> None:
     pair.answer = lambda packet: packet[:2] + b"\x84\0" + bytes(8) + bytes(1000)
     (got,) = pair.exchange(responder, packet)
     assert got == packet[:2] + b"\x86\0" + bytes(8)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_cookie_counts_beside_options_nobody_here_knows(pair: Pair, good: bool) -> None:
+    """Such queries are for Python, and its answers are bounded like any."""
+    cookie, _ = Cookies([SECRET]).reply(b"client42", b"\x7f\0\0\1", int(wall_clock()))
+    told = dns.edns.CookieOption(b"client42", cookie[8:] if good else b"x" * 16)
+    packet = query(A, told, dns.edns.GenericOption(3, b""))
+    long = packet[:2] + b"\x84\0" + bytes(8) + bytes(1000)
+    pair.answer = lambda packet: long
+    (got,) = pair.exchange(pair.responder(cookies=Cookies([SECRET])), packet)
+    assert pair.asked[0][0] == packet
+    assert got == (long if good else long[:2] + b"\x86\0" + bytes(8))
 
 
 def test_a_client_that_takes_512_octets() -> None:
