@@ -136,6 +136,8 @@ class Shared:
             except DirectoryInUse as error:
                 raise StartError(f"disk.path: {error.strerror}: {error.filename}") from error
             self.store.directory = str(self.disk.path)
+        self._sites_ever: frozenset[str] = frozenset()
+        self._note_sites(config)
         trust_at_start(self.arena, config.purge)
         self.turn = Turn()
         self.bells = make_bells(MAX_PROCESSES)
@@ -154,6 +156,14 @@ class Shared:
         ring(self.bells, (1 << MAX_PROCESSES) - 1)  # all: if it died in the table, nobody knows any more who waits
         gauges_clear(self.counters, process)
 
+    def _note_sites(self, config: Config) -> None:
+        names = frozenset(site.title for site in config.sites)
+        self._sites_ever |= self.disk.sites_ever(names) if self.disk is not None else names
+
+    def sites_ever(self) -> frozenset[str]:
+        """Every site there has been: what is stored may be of one that is not configured now, and will be again."""
+        return self._sites_ever
+
     def adopt(self, config: Config) -> Config:
         """`config` with what cannot change while the arena lives as it is now; each such key is warned about."""
         sections: dict[str, BaseModel] = {"memory": config.memory, "disk": config.disk, "purge": config.purge}
@@ -165,6 +175,7 @@ class Shared:
                     key = f"{name}.{key_of(attribute)}"
                     _log.warning("%s stays %s until a restart: it cannot change to %s", key, old, new, extra=_RESTART)
             sections[name] = given.model_copy(update=kept)
+        self._note_sites(config)
         crowd = self.layout.extend(site.title for site in config.sites)
         if crowd:
             _log.warning("no figures of their own for the sites %s until a restart", ", ".join(crowd), extra=_RESTART)
@@ -416,7 +427,7 @@ class Control:
             edge=config.name,
             arena=shared.arena,
             turn=shared.turn,
-            sites=self._sites.names,
+            sites=shared.sites_ever,
             cache_keys=self._sites.cache_keys,
             keeper=self._log.keeper,
         )
@@ -663,7 +674,7 @@ def _purge_log(config: Config, shared: Shared, sites: Sites, keeper: PurgeKeeper
     return LocalLog(
         shared.arena,
         edge=config.name,
-        sites=sites.names,
+        sites=shared.sites_ever,
         cache_keys=sites.cache_keys,
         clock=wall_clock,
         keeper=keeper,

@@ -8,12 +8,14 @@ import itertools
 import logging
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from edgecache._native.arena import Arena
 from edgecache.config.tiers import DiskConfig
 from edgecache.observe.slots import Counters, NodeSlot, put
+from edgecache.purge.durable import DurablePurges, PurgesLost
 from edgecache.purge.keeper import PurgeKeeper, restore
 from edgecache.store.disk import DiskStore, explain
 from edgecache.store.diskfiles import DATABASE
@@ -123,6 +125,19 @@ class NodeDisk:
     def tiers(self, memory: MemoryStore, process: int, *, sweeps: bool) -> TieredStore:
         disk = self.store(process, sweeps=sweeps)
         return TieredStore(memory, disk, always=self._config.admit == "always", large=self._config.large_bytes)
+
+    def sites_ever(self, names: Iterable[str]) -> frozenset[str]:
+        """The sites that what is stored may belong to; `names` are those there are now. Blocks."""
+        given = frozenset(names)
+        try:
+            durable = DurablePurges(self.path / PURGES)
+            try:
+                return given | durable.note_sites(given)
+            finally:
+                durable.close()
+        except (PurgesLost, *FAULTS) as error:
+            _log.warning("%s: the sites of before are not known: %s", self.path / PURGES, error)
+            return given
 
     def keeper(self) -> PurgeKeeper:
         """This process's writer of purges."""

@@ -121,3 +121,10 @@ def test_an_unknown_version_is_lost(tmp_path: Path) -> None:
 def test_it_is_for_the_owner_alone(tmp_path: Path) -> None:
     DurablePurges(tmp_path / "purges.db").close()
     assert (tmp_path / "purges.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_every_site_there_has_been_is_known(tmp_path):
+    durable = DurablePurges(tmp_path / "purges.db")
+    assert durable.note_sites(["a", "b"]) == {"a", "b"}
+    assert durable.note_sites(["b"]) == {"a", "b"}
+    durable.close()
