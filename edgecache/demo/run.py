@@ -15,6 +15,7 @@ from edgecache.admin import tokens
 from edgecache.app import Edge, Shared, StartError
 from edgecache.config.model import Config
 from edgecache.config.units import Address
+from edgecache.demo.directory import ASIA, EUROPE, NAME, Directory
 from edgecache.demo.origin import Shop
 from edgecache.observe import log
 
@@ -90,9 +91,12 @@ async def _run(listen: Address, admin: Address, token: str, say: Say) -> int:
                 return 2
             shop.site_url = _url(Address(listen.host, edge.listeners[0].port))
             behind.url = _url(edge.admin.address)
-            say(greeting(shop.site_url, origin_url, behind.url))
+            dns = Directory(edge.listeners[0].port)
+            await dns.start()
+            say(greeting(shop.site_url, origin_url, behind.url, dns.port))
             await stop.wait()
             say("Stopping.")
+            await dns.close()
             shop.end_feeds()
             await edge.close(STOP_S)
         finally:
@@ -136,7 +140,7 @@ def _command() -> str:
     return (called if near.startswith("..") else near) + tail
 
 
-def greeting(site: str, origin: str, admin: str) -> str:
+def greeting(site: str, origin: str, admin: str, dns: int) -> str:
     """The first lines: where to point a browser, and what to try next."""
     command = _command()
     to = "" if admin == f"http://{ADMIN}" else f" --to {admin}"
@@ -146,6 +150,7 @@ edgecache demo: listening on {site}
   Open        {site}/
   Origin      {origin}/   (the same shop without the edge)
   Admin API   {admin}/v1/stats
+  GeoDNS      127.0.0.1 port {dns}: {NAME} is this edge for Europe, and two that are not there for others
 
 To try in another terminal:
 
@@ -153,5 +158,6 @@ To try in another terminal:
   {command} explain{to} {site}/products/42
   {command} purge{to} --key product-42
   {command} stats{to}
+  dig +short @127.0.0.1 -p {dns} +subnet={EUROPE} {NAME}    # a client in Europe; in Asia: +subnet={ASIA}
 
 Ctrl-C stops it."""

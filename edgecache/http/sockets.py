@@ -11,6 +11,8 @@ import socket
 import struct
 
 BACKLOG = 1024
+_RECEIVE_BYTES = 4 << 20
+"""Room for datagrams that come while their reader is busy; the system may give less."""
 _SO_ATTACH_FILTER = 26
 
 
@@ -40,6 +42,31 @@ def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on the same port, shared (SO_REUSEPORT). Where the system chooses it, one that is free for both.
+    Raises OSError."""
+    for _ in range(20):
+        tcp = bind(host, port, share=True)
+        udp = socket.socket(tcp.family, socket.SOCK_DGRAM)
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with contextlib.suppress(OSError):
+                udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+            if tcp.family == socket.AF_INET6:
+                only = tcp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            udp.bind(tcp.getsockname())
+            udp.setblocking(False)
+        except OSError as error:
+            udp.close()
+            tcp.close()
+            if port == 0 and error.errno == errno.EADDRINUSE:
+                continue
+            raise
+        return udp, tcp
+    raise OSError(errno.EADDRINUSE, "no port is free for both UDP and TCP")
 
 
 def hush(listener: socket.socket) -> None:

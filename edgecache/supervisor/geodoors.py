@@ -4,17 +4,13 @@ Each worker has its own UDP and TCP socket for each address (SO_REUSEPORT). The 
 the same ones, so that a query that waits is answered whoever reads it.
 """
 
-import contextlib
 import errno
 import socket
 from dataclasses import dataclass
 
 from edgecache.config.geodns import GeoDnsConfig
 from edgecache.config.units import Address
-from edgecache.http.sockets import bind
-
-_RECEIVE_BYTES = 4 << 20
-"""Room for what comes while a worker is busy; the system may give less."""
+from edgecache.http.sockets import bind, bind_both
 
 
 class DoorError(Exception):
@@ -55,7 +51,7 @@ class GeoDoorKeeper:
         first = self._held.get((address, 0))
         port = first[0].getsockname()[1] if first is not None else address.port
         try:
-            pair = _bound(address.host, port)
+            pair = bind_both(address.host, port)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno == errno.EACCES:
@@ -88,30 +84,3 @@ class GeoDoorKeeper:
             door.close()
         self._held.clear()
         self._admin.clear()
-
-
-def _bound(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """UDP and TCP on the same port. Where the system chooses it, one that is free for both."""
-    for _ in range(20):
-        tcp = bind(host, port, share=True)
-        try:
-            udp = socket.socket(tcp.family, socket.SOCK_DGRAM)
-            try:
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                with contextlib.suppress(OSError):
-                    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-                if tcp.family == socket.AF_INET6:
-                    only = tcp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-                    udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-                udp.bind(tcp.getsockname())
-                udp.setblocking(False)
-            except BaseException:
-                udp.close()
-                raise
-        except OSError as error:
-            tcp.close()
-            if port == 0 and error.errno == errno.EADDRINUSE:
-                continue
-            raise
-        return udp, tcp
-    raise OSError(errno.EADDRINUSE, "no port is free for both UDP and TCP")
