@@ -272,7 +272,7 @@ async def test_how_it_is_let_in(how: str, tmp_path: Path) -> None:
         right = rights[how]
         for more, allowed in (({}, False), (right, True)):
             settings = nats_settings(NatsConfig.model_validate(config | more))
-            bus = NatsBus(dataclasses.replace(settings, timeout_s=2.0))
+            bus = NatsBus(dataclasses.replace(settings, timeout_s=5.0 if allowed else 0.7))
             if allowed:
                 await bus.start()
                 await append(bus, "a")
