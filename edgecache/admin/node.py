@@ -20,6 +20,7 @@ class ExplainedEntry:
     """How much longer it may be used stale; 0 or negative: not."""
     body_bytes: int
     tier: str
+    """Where the body lies: "memory", "disk", or in how many slices, and how many of them are there."""
     flags: tuple[str, ...]
     vary: tuple[tuple[str, str | None], ...]
     surrogate_keys: tuple[str, ...]

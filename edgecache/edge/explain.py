@@ -11,7 +11,7 @@ from edgecache.edge.sites import Site, Sites
 from edgecache.http.cachekey import cache_key
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request
-from edgecache.policy import cache_status, rules, surrogate
+from edgecache.policy import cache_status, rules, slices, surrogate
 from edgecache.policy.verdicts import (
     Fetch,
     Form,
@@ -28,6 +28,7 @@ from edgecache.policy.verdicts import (
     Whole,
 )
 from edgecache.store.filebody import FileEntry
+from edgecache.store.tiers import TieredStore
 
 
 class Explainer:
@@ -89,10 +90,23 @@ class Explainer:
             reason=str(verdict.reason),
             detail=detail,
             cache_status=status,
-            stored=tuple(_entry(candidate, key_text, site, now) for candidate in found.candidates),
+            stored=tuple(
+                [_entry(candidate, key_text, site, now, await self._tier(candidate)) for candidate in found.candidates]
+            ),
             in_flight=self._in_flight(found.fill_key),
             notes=tuple(_notes(found.hit_for_pass, found.vary_miss, silent)),
         )
+
+    async def _tier(self, candidate: Candidate) -> str:
+        """Where the body lies."""
+        sliced, store = candidate.stored.sliced, self._shelf.store
+        if sliced is None:
+            return "disk" if isinstance(candidate.entry, FileEntry) else "memory"
+        number = slices.count(sliced, candidate.stored.body_size)
+        if not isinstance(store, TieredStore):
+            return f"{number} slices on disk"
+        there = await store.disk.present([slices.slice_key(sliced, index) for index in range(number)])
+        return f"slices, {len(there)} of {number} on disk"
 
 
 _FORMS: dict[type[Form], str] = {
@@ -131,7 +145,7 @@ def _words(verdict: RequestVerdict, site: Site, now: float, key: str) -> tuple[s
             assert_never(verdict)
 
 
-def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> ExplainedEntry:
+def _entry(candidate: Candidate, key_text: str, site: Site, now: float, tier: str) -> ExplainedEntry:
     stored = candidate.stored
     return ExplainedEntry(
         key=key_text,
@@ -140,7 +154,7 @@ def _entry(candidate: Candidate, key_text: str, site: Site, now: float) -> Expla
         fresh_for_s=stored.fresh_for(now),
         stale_for_s=stored.stale_until - max(now, stored.fresh_until),
         body_bytes=stored.body_size,
-        tier="disk" if isinstance(candidate.entry, FileEntry) else "memory",
+        tier=tier,
         flags=tuple(flag.name.lower() for flag in stored.flags if flag.name) + ("soft_purged",) * stored.soft_purged,
         vary=stored.selecting,
         surrogate_keys=tuple(surrogate.keys(stored.response.headers, site.policy.max_tag_bytes) or ()),

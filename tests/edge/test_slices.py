@@ -14,6 +14,7 @@ from aiohttp import web
 
 from edgecache.edge import octets
 from edgecache.edge.slices import Slicer
+from edgecache.http.headers import Headers
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from edgecache.store.tiers import TieredStore
 from tests.edge.world import Got, World, until, world
@@ -572,6 +573,19 @@ async def test_an_error_of_the_origin_says_nothing_of_what_is_stored(tmp_path: P
         p.files.fail = [403]
         assert (await p.get("900000-900009")).status == 403
         assert "hit" in (await p.get("0-9")).cache_status
+
+
+# --- what the operator sees ---
+
+
+async def test_it_is_explained_as_one_object(tmp_path: Path) -> None:
+    async with place(tmp_path) as p:
+        await p.get("0-99999")
+        await p.settled()
+        entry = (await p.w.edge.explain("GET", f"http://{HOST}/v", Headers([]))).stored[0]
+        assert (entry.status, entry.body_bytes) == (200, len(p.files.body))
+        assert entry.tier == "slices, 2 of 16 on disk"
+        assert "sliced" in entry.flags
 
 
 # --- the disk ---
