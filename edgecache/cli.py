@@ -332,7 +332,7 @@ def token_list(context: click.Context, *, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_context
 def token_remove(context: click.Context, *, name: str) -> None:
-    """Remove a token. Calls with it are refused within a second; an edge that subscribed with it stays connected."""
+    """Remove a token. Calls with it are refused within a second, and edges that subscribed with it are cut off."""
     from edgecache.purge.coordinator import tokens as book
 
     try:

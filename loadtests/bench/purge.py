@@ -27,11 +27,14 @@ from pathlib import Path
 import click
 import uvloop
 
+from edgecache.purge.coordinator import tokens
+
 from .lightedge import Caller, LightEdge
 from .process import pinned, raise_file_limit
 from .procfs import TICKS_PER_S, parse_stat
 
 CALLERS = 64
+SETTLE_S = 0.5
 TOGETHER = 100
 """Edges that connect at the same time."""
 
@@ -77,8 +80,7 @@ def coordinator(folder: Path, core: int) -> Iterator[Running]:
     environ = os.environ | {"EDGECACHE_COORDINATOR_RATE": "0", "EDGECACHE_COORDINATOR_HEARTBEAT": "5s"}
     base = [sys.executable, "-m", "edgecache", "coordinator", "--listen", "127.0.0.1:0", "--data", str(folder)]
     shutil.rmtree(folder, ignore_errors=True)
-    add = [*base, "token", "add", "bench", "--scope", "admin"]
-    token = subprocess.run(add, check=True, capture_output=True, text=True, env=environ).stdout.strip()
+    token = tokens.add(folder / "tokens.json", "bench", [tokens.Scope.ADMIN], now=0)
     process = subprocess.Popen(  # there are no threads yet
         base,
         stderr=subprocess.PIPE,
@@ -173,7 +175,7 @@ async def waited(running: Running, count: int, rate: float, seconds: float, *, a
     before = rss_bytes(running.pid)
     edges = [LightEdge(f"edge-{i}", running.token) for i in range(count)]
     connect_s = await connect_all(edges, running.port)
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(SETTLE_S)
     kib = (rss_bytes(running.pid) - before) / count / 1024
     catch_up_s = 0.0
     caller = Caller(running.token)
@@ -181,7 +183,7 @@ async def waited(running: Running, count: int, rate: float, seconds: float, *, a
     if absence:
         for edge in edges:
             edge.close()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(SETTLE_S)
         for i in range(absence):
             _, answer = await caller.purge(body(f"missed-{i}", wait=False))
         begun = time.perf_counter()

@@ -200,14 +200,17 @@ class _Api:
     # --- edges ---
 
     async def subscribe(self, request: web.Request) -> web.StreamResponse:
-        self._require(request, Scope.EDGE)
+        grant = self._require(request, Scope.EDGE)
         if self._certificates and not request.get_extra_info("peercert"):
             raise ApiError(403, "an edge must show a certificate here", code="certificate")
         if self._coordinator.draining:
             raise ApiError(503, "the coordinator is stopping", Retry_After="1")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise ApiError(426, "edges subscribe over a WebSocket", code="upgrade-required", Upgrade="websocket")
-        return await subscription.serve(request, self._coordinator.hub, _address(request))
+        coordinator = self._coordinator
+        return await subscription.serve(
+            request, coordinator.hub, _address(request), lambda: coordinator.book.holds(grant)
+        )
 
 
 def _waited(waited: Waited | None) -> dict[str, Any]:

@@ -88,11 +88,14 @@ class Attachment:
 class Subscriber(Attachment):
     """Attached here."""
 
-    __slots__ = ("catching", "connection", "current", "sent")
+    __slots__ = ("allowed", "catching", "connection", "current", "sent")
 
-    def __init__(self, hello: Hello, connection: Connection, since: float, heard: float) -> None:
+    def __init__(
+        self, hello: Hello, connection: Connection, allowed: Callable[[], bool], since: float, heard: float
+    ) -> None:
         super().__init__(hello.edge, hello.instance, hello.version, since, heard)
         self.connection = connection
+        self.allowed = allowed
         self.sent = 0
         self.current = False
         self.catching: asyncio.Task[None] | None = None
@@ -201,11 +204,14 @@ class Hub:
 
     # --- edges come and go ---
 
-    async def join(self, hello: Hello, connection: Connection) -> Subscriber:
-        """Welcome it, and send what it lacks from now on. Raises `HubFull`, `BusError` and OSError."""
+    async def join(
+        self, hello: Hello, connection: Connection, allowed: Callable[[], bool] = lambda: True
+    ) -> Subscriber:
+        """Welcome it, and send what it lacks from now on, for as long as it is `allowed`: asked with each heartbeat.
+        Raises `HubFull`, `BusError` and OSError."""
         if len(self._subscribers) >= self._most:
             raise HubFull(f"there are {self._most} edges already")
-        subscriber = Subscriber(hello, connection, self._wall(), self.clock())
+        subscriber = Subscriber(hello, connection, allowed, self._wall(), self.clock())
         covered = hello.position is not None and await self._bus.covers(hello.position)
         state = self._bus.state()
         position = hello.position if covered and hello.position is not None else state.position
@@ -352,6 +358,8 @@ class Hub:
             for subscriber in tuple(self._subscribers):
                 if subscriber.heard < late:
                     self._cut(subscriber, "nothing was heard of it")
+                elif not subscriber.allowed():
+                    self._cut(subscriber, "its token was taken back")
                 elif subscriber.current:
                     frame = encoded.get(subscriber.sent)
                     if frame is None:

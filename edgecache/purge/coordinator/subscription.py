@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -63,8 +64,10 @@ class EdgeConnection:
         self._transport.abort()
 
 
-async def serve(request: web.Request, hub: Hub, address: str) -> web.StreamResponse:
-    """One subscription, from its upgrade to its end."""
+async def serve(
+    request: web.Request, hub: Hub, address: str, allowed: Callable[[], bool] = lambda: True
+) -> web.StreamResponse:
+    """One subscription, from its upgrade to its end. `allowed`: whether it still is."""
     ws = web.WebSocketResponse(
         timeout=CLOSE_S, max_msg_size=frames.MAX_UP_BYTES, compress=False, autoping=True, autoclose=True
     )
@@ -81,7 +84,7 @@ async def serve(request: web.Request, hub: Hub, address: str) -> web.StreamRespo
         hello = await _hello(ws)
         if hello is None:
             return ws
-        subscriber = await hub.join(hello, connection)
+        subscriber = await hub.join(hello, connection, allowed)
         _log.info("edge %s has connected from %s", hello.edge, address)
         await _listen(ws, hub, subscriber)
     except (FrameError, Strange) as error:

@@ -121,6 +121,7 @@ class TokenBook:
         self._stamp: tuple[int, ...] = ()
         self._looked = clock()
         self._grants: tuple[Grant, ...] = ()
+        self._known: frozenset[Grant] = frozenset()
         self.read()
 
     def __len__(self) -> int:
@@ -134,6 +135,12 @@ class TokenBook:
         """Again. What is wrong changes nothing. Raises `TokensError`."""
         self._stamp = _stamp(self._path)
         self._grants = read(self._path)
+        self._known = frozenset(self._grants)
+
+    def holds(self, grant: Grant) -> bool:
+        """Is it still there, and unchanged?"""
+        self._look()
+        return grant in self._known
 
     def find(self, token: str) -> Grant | None:
         self._look()

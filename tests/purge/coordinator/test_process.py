@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.purge.coordinator import tokens
 from edgecache.purge.transport.websocket import client_context
 from tests.purge.bus_contract import append, everything, keys
 from tests.purge.coordinator.kit import LightEdge, memory_folder
@@ -84,6 +85,10 @@ class Process:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.end(signal.SIGKILL)
+
+
+def admin_token(folder: Path) -> str:
+    return tokens.add(folder / "tokens.json", "all", [tokens.Scope.ADMIN], now=0)
 
 
 def mode(path: Path) -> int:
@@ -157,7 +162,7 @@ def test_what_it_cannot_start_with(folder: Path) -> None:
 async def test_what_it_has_accepted_survives_kill_9(folder: Path) -> None:
     """Killed in the middle of purges, again and again: nothing that was answered is missing, and an edge that
     reconnects hears each entry once and in order."""
-    token = run("--data", folder, "token", "add", "all", "--scope", "admin").stdout.strip()
+    token = admin_token(folder)
     accepted: dict[int, str] = {}
     port = 0
     edge: LightEdge | None = None
@@ -199,7 +204,7 @@ async def test_what_it_has_accepted_survives_kill_9(folder: Path) -> None:
 
 
 async def test_a_lost_log_resets_edges(folder: Path) -> None:
-    token = run("--data", folder, "token", "add", "all", "--scope", "admin").stdout.strip()
+    token = admin_token(folder)
     async with aiohttp.ClientSession() as session:
         with Process("--listen", "127.0.0.1:0", "--data", folder) as process:
             port = process.port
@@ -247,7 +252,7 @@ async def test_tls_both_ways(folder: Path, authority: Path, tmp_path: Path) -> N
     config = tmp_path / "coordinator.yaml"
     tls = f"{{cert: {authority}/server.pem, key: {authority}/server.key, client_ca: {authority}/ca.pem}}"
     config.write_text(f'coordinator: {{listen: "127.0.0.1:0", data: "{folder}", tls: {tls}}}\n')
-    token = run("-c", config, "token", "add", "all", "--scope", "admin").stdout.strip()
+    token = admin_token(folder)
     ca = str(authority / "ca.pem")
     trusting = client_context(ca)
     showing = client_context(ca, str(authority / "edge.pem"), str(authority / "edge.key"))

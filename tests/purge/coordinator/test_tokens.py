@@ -11,7 +11,7 @@ from edgecache.purge.coordinator import tokens
 from edgecache.purge.coordinator.limits import RateLimiter, cost
 from edgecache.purge.coordinator.tokens import Denied, Grant, Scope, TokenBook, TokensError
 from edgecache.purge.message import PurgeOrder
-from tests.purge.coordinator.kit import Running, World
+from tests.purge.coordinator.kit import LightEdge, Running, World
 
 
 @pytest.fixture
@@ -208,6 +208,26 @@ async def test_a_token_of_a_site_purges_that_site(running: Running) -> None:
         status, refused = await running.ask("POST", "/v1/purge", "shop", json=body)
         assert (status, refused["error"]["code"]) == (403, "scope")
     assert running.log.state().head == 1
+
+
+async def test_an_edge_whose_token_is_taken_back_is_cut_off(world: World) -> None:
+    async with world.coordinator(heartbeat_s=0.05) as running:
+        path = running.folder / "tokens.json"
+        other = tokens.add(path, "other", [Scope.EDGE], now=0)
+        running.coordinator.book.read()
+        async with (
+            LightEdge(running.url, "stays", running.tokens["edge"]) as stays,
+            LightEdge(running.url, "goes", other) as goes,
+        ):
+            await stays.until(lambda e: e.welcomes)
+            await goes.until(lambda e: e.welcomes)
+            tokens.remove(path, "other")
+            running.coordinator.book.read()
+            await goes.until(lambda e: len(e.lost) >= 2)
+            assert "taken back" in goes.lost[0]
+            assert "token" in goes.lost[1]
+            await stays.until(lambda e: e.beats >= 3)
+            assert not stays.lost
 
 
 def test_a_bucket_fills_steadily() -> None:
