@@ -6,6 +6,7 @@ check is one connection, closed at its end, that says in its User-Agent who asks
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import random
@@ -33,6 +34,13 @@ _LIMITS = Limits()
 
 class CheckFailed(Exception):
     """What was wrong, in a few words."""
+
+
+class NoWay(CheckFailed):
+    """This machine has no way there, such as no IPv6 at all: that says nothing of the PoP."""
+
+
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 async def get(
@@ -105,12 +113,24 @@ async def check_address(address: str, check: CheckConfig) -> str:
     except FramingError as error:
         raise CheckFailed(f"no HTTP: {error.detail}") from error
     except OSError as error:
+        if error.errno in _NO_WAY:
+            raise NoWay(error.strerror or "no way there") from error
         raise CheckFailed(error.strerror or str(error) or type(error).__name__) from error
     if not any(_within(status, accepted) for accepted in check.statuses):
         raise CheckFailed(f"status {status}")
     if check.body is not None and re.search(check.body, body.decode("utf-8", "replace")) is None:
         raise CheckFailed(f"status {status}, but the body does not match")
     return f"status {status}"
+
+
+def judge(seen: "list[str | BaseException]") -> tuple[bool, str]:
+    """Are all addresses good that could be looked at? And what was seen, the worst first."""
+    bugs = [one for one in seen if isinstance(one, BaseException) and not isinstance(one, CheckFailed)]
+    if bugs:
+        raise bugs[0]
+    failed = [one for one in seen if isinstance(one, CheckFailed) and not isinstance(one, NoWay)]
+    good = [one for one in seen if isinstance(one, str)]
+    return bool(good) and not failed, str([*failed, *good, *seen][0])
 
 
 def _tls(check: CheckConfig) -> ssl.SSLContext | None:
@@ -196,13 +216,9 @@ class Checker:
         check = given.check or self._config.check
         before = pop.why
         assert pop.checked is not None
-        try:
-            seen = await asyncio.gather(*(check_address(one, check) for one in check.addresses or given.addresses))
-            pop.detail = seen[0]
-            good = True
-        except CheckFailed as error:
-            pop.detail = str(error)
-            good = False
+        looks = [check_address(one, check) for one in check.addresses or given.addresses]
+        seen = await asyncio.gather(*looks, return_exceptions=True)
+        good, pop.detail = judge(seen)
         pop.checked.seen(good)
         if pop.why != before:
             say = _log.info if pop.checked.up else _log.warning

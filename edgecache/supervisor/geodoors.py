@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgecache.config.geodns import GeoDnsConfig
 from edgecache.config.units import Address
-from edgecache.http.sockets import bind, bind_both
+from edgecache.http.sockets import bind, bind_both, taken
 
 
 class DoorError(Exception):
@@ -50,6 +50,9 @@ class GeoDoorKeeper:
             return held
         first = self._held.get((address, 0))
         port = first[0].getsockname()[1] if first is not None else address.port
+        if worker == 0 and taken(address.host, address.port):
+            reason = "Address already in use: stop the program that listens there, or choose another with --listen"
+            raise DoorError(f"listen {address}: {reason}")
         try:
             pair = bind_both(address.host, port)
         except OSError as error:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgecache.config.geodns import CheckConfig, GeoDnsConfig
 from edgecache.geodns.blob import Blob
-from edgecache.geodns.checks import USER_AGENT, Checker, CheckFailed, check_address
+from edgecache.geodns.checks import USER_AGENT, Checker, CheckFailed, NoWay, check_address, judge
 from edgecache.geodns.health import PopHealth, Streak, period_s
 from tests.geodns.serving import PopServer, free_port
 
@@ -125,6 +125,20 @@ async def test_http_checks() -> None:
     for kind in ("http", "https", "tcp"):
         with pytest.raises(CheckFailed, match="refused"):
             await check_address("127.0.0.1", check_of(pop.port, type=kind))
+
+
+@pytest.mark.parametrize(
+    ("seen", "good"),
+    [
+        pytest.param(["status 200", "status 200"], True, id="all-good"),
+        pytest.param(["status 200", CheckFailed("no")], False, id="one-bad"),
+        pytest.param(["status 200", NoWay("no route")], True, id="one-not-to-be-seen-from-here"),
+        pytest.param([NoWay("no route"), CheckFailed("no")], False, id="the-other-bad"),
+        pytest.param([NoWay("no route")], False, id="nothing-to-be-seen-from-here"),
+    ],
+)
+def test_several_addresses(seen: list[str | BaseException], good: bool) -> None:
+    assert judge(seen)[0] is good
 
 
 async def test_a_check_of_silence_ends_in_time() -> None:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from edgecache.cli import cli
 from tests.conftest import require
-from tests.e2e.edge import TOKEN
+from tests.e2e.edge import TOKEN, Process
 from tests.geodns.mmdbfile import database
 from tests.geodns.serving import Running, geodns
 from tests.geodns.world import NETWORKS, addresses, make, scope
@@ -167,6 +167,28 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         os.kill(worker, signal.SIGKILL)
         assert running.ask("www.z.example").rcode() == 0, "the query waits for the next worker"
         running.until("ended: signal SIGKILL")
+
+
+def test_a_taken_address_is_told_at_start(tmp_path: Path) -> None:
+    with geodns(f"workers: 1\n{POPS}") as running:
+        file = tmp_path / "geodns.yaml"
+        file.write_text(f'listen: ["127.0.0.1:{running.port}"]\nadmin: {{address: "127.0.0.1:0"}}\n{POPS}')
+        second = Process("geodns", "-c", str(file), signs=("admin API on",))
+        assert second.process.wait(60) == 2
+        second.stop()
+        assert any("already in use" in line for line in second.lines)
+
+
+def test_the_control_process_is_replaced_too() -> None:
+    with geodns(f"workers: 1\n{POPS}") as running:
+        parent = running.process.process.pid
+        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        (control,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "edgecache-dnsct\n"]
+        assert admin(running, "PUT", "/v1/pops/fra/drained", {"drained": True})[0] == 200
+        os.kill(control, signal.SIGKILL)
+        pops = json.loads(admin(running, "GET", "/v1/pops")[1])["pops"]
+        assert pops[0]["why"] == "drained by api", "orders outlive it"
+        assert running.ask("www.z.example").rcode() == 0
 
 
 def test_dig_understands_it(tmp_path: Path) -> None:
