@@ -12,6 +12,7 @@
 #   make bench-dns                 the DNS benchmark beside gdnsd, Knot and PowerDNS (ARGS="--help")
 #   make conformance               the public HTTP cache tests, against a fresh edge (ARGS="--only ID")
 #   make load PROFILE=steady       a load test that asserts a promise, and leaves a report   (ARGS="--users 100", WEB=1)
+#   make soak DURATION=1800        half an hour of everything at once: does anything grow, do the counters agree?
 #   make docs                      rewrite the pages made from the code
 #   make clean                     remove everything that was made
 
@@ -23,10 +24,11 @@ ORIGIN ?=
 ARGS   ?=
 PROFILE ?= steady
 WEB    ?=
+DURATION ?= 1800
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
-.PHONY: run test test-faults lint bench bench-disk bench-purge bench-purge-edge bench-dns conformance load docs clean prerequisites
+.PHONY: run test test-faults lint bench bench-disk bench-purge bench-purge-edge bench-dns conformance load soak docs clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.built
@@ -83,6 +85,9 @@ conformance: $(VENV)/.dev
 
 load: $(VENV)/.load
 	@$(BIN)/python -m loadtests $(PROFILE) $(if $(WEB),--web) $(ARGS)
+
+soak: $(VENV)/.load
+	@nice $(BIN)/python -m loadtests soak --seconds $(DURATION) $(ARGS)
 
 docs: $(VENV)/.built
 	$(BIN)/python -m edgecache.config.reference docs/configuration.md

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
+from loadtests.bench.tracefile import BadTrace
 from loadtests.kit.processes import CannotRun
 from loadtests.kit.run import Wish, perform, sentences
-from loadtests.profiles import PROFILES
+from loadtests.profiles import PROFILES, replay
 
 
 def _fail(text: str) -> None:
@@ -33,6 +34,12 @@ def _fail(text: str) -> None:
 @click.option("--workers", type=click.IntRange(1, 30), default=2, show_default=True, help="Workers of the edge.")
 @click.option("--memory", metavar="SIZE", help="The edge's memory.size. Default: the profile's.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of everything that is left to chance.")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="For replay: an access log in common log format (.gz too), or a NAME.req.xz.",
+)
 @click.option("--web", is_flag=True, help="With locust's own page, on port 8089.")
 @click.option(
     "--report", type=click.Path(path_type=Path), default="load-report", show_default=True, help="Where the report goes."
@@ -47,17 +54,20 @@ def main(
     workers: int,
     memory: str | None,
     seed: int,
+    trace: Path | None,
     web: bool,
     report: Path,
 ) -> None:
     """Run the load profile PROFILE, check its promise, and leave a report."""
     if profile not in PROFILES:
         _fail(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
-    wish = Wish(users, seconds, processes, rate, host, web, seed, workers, memory, report)
+    wish = Wish(users, seconds, processes, rate, host, web, seed, workers, memory, report, trace)
     click.echo(f"{profile}: {PROFILES[profile].title}")
     try:
+        if trace is not None:
+            replay.trace_at(str(trace.resolve()))
         outcome = perform(PROFILES[profile], wish)
-    except CannotRun as error:
+    except (CannotRun, BadTrace) as error:
         _fail(str(error))
         return
     for line in sentences(outcome):

@@ -30,7 +30,12 @@ class Answer:
     @property
     def hit(self) -> bool:
         """The origin sent no body for it: from memory or disk, or from another request's fetch."""
-        return "; hit" in self.cache or "collapsed" in self.cache or "fwd-status=304" in self.cache
+        return (
+            "; hit" in self.cache
+            or "collapsed" in self.cache
+            or "fwd-status=304" in self.cache
+            or ("detail=stale-if-error" in self.cache)
+        )
 
 
 class Pace:

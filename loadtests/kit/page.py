@@ -28,7 +28,7 @@ svg line.mark { stroke: #999; stroke-dasharray: 3 3 } svg text.mark { fill: #666
 @media print { body { margin: 0; max-width: none; font-size: 11px } a { color: inherit } }
 """
 SHARES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"))
-HIDDEN = frozenset({"turns", "phases"})
+HIDDEN = frozenset({"turns", "phases", "curve", "measured", "first", "last"})
 
 
 def render(

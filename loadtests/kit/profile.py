@@ -115,6 +115,10 @@ class Profile:
     """In a thread beside the load, for as long as it takes."""
     prepare: Callable[[Run], None] = lambda _: None
     """Before the load."""
+    after: Callable[[Run], None] = lambda _: None
+    """When the load is over, and the edge still runs."""
+    sections: Callable[[Run], Iterable[str]] = lambda _: ()
+    """Further parts of the page, as HTML."""
     config: dict[str, Any] = field(default_factory=dict)
     """Of the edge."""
     users: int = 40
@@ -124,6 +128,8 @@ class Profile:
     anywhere: bool = False
     """It can be run against any URL, too."""
     disk: bool = False
+    trace: bool = False
+    """It plays a trace or an access log: --trace FILE."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Goes into the plan, for `ask`."""
     files: int = 0

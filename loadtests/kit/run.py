@@ -48,6 +48,7 @@ class Wish:
     workers: int = 2
     memory: str | None = None
     report: Path = Path("load-report")
+    trace: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ def perform(profile: Profile, wish: Wish) -> Outcome:
     host = wish.host.rstrip("/") if wish.host else None
     if host and not profile.anywhere:
         raise CannotRun(f"{profile.name} has to steer the origin: it runs against its own edge only, without --host")
+    if profile.trace and wish.trace is None:
+        raise CannotRun(f"{profile.name} needs a trace or an access log: --trace FILE")
     paths = paths_of(host) if host else None
     report = wish.report / profile.name
     report.mkdir(parents=True, exist_ok=True)
@@ -152,6 +155,7 @@ def perform(profile: Profile, wish: Wish) -> Outcome:
                 "seed": wish.seed,
                 "paths": paths,
                 "host": host or edge.url,  # type: ignore[union-attr]
+                "trace": str(wish.trace.resolve()) if wish.trace else None,
                 "objects": max(200, (wish.rate or 600) * seconds // 5),
                 **profile.extra,
             }
@@ -161,7 +165,9 @@ def perform(profile: Profile, wish: Wish) -> Outcome:
                 seen = _load(profile, run, wish, report)
             checks = list(profile.judge(run, seen))
             written = report / "report.html"
-            page.write(written, page.render(profile, run, seen, checks, html_of_locust="locust.html"))
+            page.write(
+                written, page.render(profile, run, seen, checks, profile.sections(run), html_of_locust="locust.html")
+            )
             return Outcome(checks, written)
 
 
@@ -205,6 +211,7 @@ def _load(profile: Profile, run: Run, wish: Wish, report: Path) -> Tally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(locust.pid, signal.SIGKILL)
         locust.wait()
+    profile.after(run)
     seen = Tally()
     try:
         seen.add(json.loads((run.folder / "seen.json").read_text()))

@@ -6,8 +6,10 @@ from loadtests.profiles import (
     flash_crowd,
     origin_outage,
     purge_storm,
+    replay,
     restart_warmup,
     slow_readers,
+    soak,
     steady,
     video,
 )
@@ -23,5 +25,7 @@ PROFILES: dict[str, Profile] = {
         slow_readers,
         origin_outage,
         restart_warmup,
+        replay,
+        soak,
     )
 }

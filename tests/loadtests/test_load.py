@@ -1,5 +1,6 @@
 """The load tests' own parts: what is asked for, what is counted, what is shown; and a run of a few seconds."""
 
+import gzip
 import json
 import random
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.bench.tracefile import BadTrace
+from loadtests.kit import accesslog
 from loadtests.kit.board import KEYS, Board, Cell
 from loadtests.kit.content import (
     PERIOD,
@@ -160,9 +163,10 @@ def load(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["no_such"], "load: there is no profile 'no_such'; there are steady, "),
         (["steady", "--host", "http://127.0.0.1:1"], "load: http://127.0.0.1:1 does not answer: "),
         (["steady", "--users", "100000"], "load: steady with 100000 users needs 200200 file descriptors"),
+        (["replay"], "load: replay needs a trace or an access log: --trace FILE"),
         (["video", "--host", "http://127.0.0.1:1"], "load: video has to steer the origin"),
     ],
-    ids=["unknown", "unreachable", "descriptors", "own-origin-only"],
+    ids=["unknown", "unreachable", "descriptors", "no-trace", "own-origin-only"],
 )
 def test_what_cannot_be_run(arguments: list[str], said: str, tmp_path: Path) -> None:
     limit = ["sh", "-c", 'ulimit -Hn 4096 2>/dev/null; exec "$@"', "sh"] if "--users" in arguments else []
@@ -208,3 +212,50 @@ def test_a_run_keeps_its_promise_and_leaves_a_page(tmp_path: Path) -> None:
     assert reader.found == []
     assert "<svg" in page
     assert (tmp_path / "flash_crowd" / "locust.html").exists()
+
+
+# --- access logs ---
+
+LOG = b"""\
+10.0.0.1 - - [22/Nov/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 1000
+10.0.0.1 - bob [22/Nov/2026:10:00:01 +0000] "GET /b?x=1 HTTP/1.1" 200 70000 "http://a/" "Agent [x] \\"y\\""
+10.0.0.2 - - [22/Nov/2026:10:00:02 +0000] "GET /a HTTP/1.1" 304 -
+10.0.0.2 - - [22/Nov/2026:10:00:02 +0000] "POST /a HTTP/1.1" 200 5
+10.0.0.2 - - [22/Nov/2026:10:00:02 +0000] "GET /gone HTTP/1.1" 404 5
+10.0.0.2 - - [22/Nov/2026:10:00:02 +0000] "GET /never HTTP/1.1" 304 0
+nonsense
+10.0.0.2 - - [22/Nov/2026:10:00:03 +0000] "GET /a HTTP/1.1" 200 1200
+"""
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_an_access_log_is_a_trace(tmp_path: Path, packed: bool) -> None:
+    path = tmp_path / ("access.log.gz" if packed else "access.log")
+    path.write_bytes(gzip.compress(LOG) if packed else LOG)
+    found = accesslog.read(path)
+    assert list(found.trace.asked) == [0, 1, 0, 0]
+    assert list(found.trace.sizes)[:2] == [1200, 70_000]
+    assert found.left_out == 4
+
+
+@pytest.mark.parametrize("text", [b"", b"nonsense\n", LOG.splitlines()[3] + b"\n"], ids=["empty", "nonsense", "posts"])
+def test_a_log_with_nothing_to_play(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(text)
+    with pytest.raises(BadTrace, match=r"access\.log: no line is a GET"):
+        accesslog.read(path)
+    with pytest.raises(BadTrace, match="No such file"):
+        accesslog.read(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_a_log_is_replayed(tmp_path: Path) -> None:
+    if find_spec("locust") is None:
+        pytest.skip("the extra `load` is not installed")
+    log = tmp_path / "access.log"
+    line = '1.2.3.4 - - [22/Nov/2026:10:00:00 +0000] "GET /{} HTTP/1.1" 200 {}\n'
+    log.write_text("".join(line.format(n % 40, 100 + n % 40) for n in range(400)))
+    done = load("replay", "-u", "4", "-t", "6", "--trace", str(log), "--memory", "16MiB", "--report", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "with 16MiB the hit ratio is 90.00%; an LRU of that size has 90.00%" in done.stdout
+    assert "this edge, measured" in (tmp_path / "replay" / "report.html").read_text()
