@@ -103,7 +103,8 @@ def read(packet: bytes) -> Query | Refusal | None:
         return None
     opcode = flags >> 11 & 15
     if opcode:
-        return Refusal(number, flags, Rcode.REFUSED if opcode in (_NOTIFY, _UPDATE) else Rcode.NOTIMP)
+        rcode = Rcode.REFUSED if opcode in (_NOTIFY, _UPDATE) else Rcode.NOTIMP
+        return Refusal(number, flags, rcode, b"", _edns_of_another(packet, questions, answers + authority, additional))
     question, edns = b"", None
     try:
         if questions == 0:
@@ -127,10 +128,23 @@ def read(packet: bytes) -> Query | Refusal | None:
             edns = _options(edns, data)
     except _Odd:
         return Refusal(number, flags, Rcode.FORMERR, question, edns)
-    rcode = _refused(kind, class_)
-    if rcode is not None:
-        return Refusal(number, flags, rcode, question, edns)
+    refused = _refused(kind, class_)
+    if refused is not None:
+        return Refusal(number, flags, refused, question, edns)
     return Query(number, flags, name, kind, question, edns)
+
+
+def _edns_of_another(packet: bytes, questions: int, records: int, additional: int) -> Edns | None:
+    """What other opcodes mean is not known here, but where the sections are as ever, an OPT record is to be answered by
+    one (RFC 6891 §6.1.1)."""
+    at = HEADER
+    try:
+        for _ in range(questions):
+            at = _skip_name(packet, at) + 4
+        opt = _opt(packet, at, records, additional)
+    except _Odd:
+        return None
+    return Edns(opt[0], bool(opt[2] & DO)) if opt is not None else None
 
 
 def _refused(kind: int, class_: int) -> Rcode | None:

@@ -223,6 +223,23 @@ def test_rfc_8906_and_worse(world: World, packet: bytes, rcode: int) -> None:
         assert (answer.edns, answer.payload) == (0, 1232)
 
 
+@pytest.mark.parametrize(
+    ("packet", "edns"),
+    [
+        pytest.param(flags(EDNS, 0x7800), 0, id="opcode-15"),
+        pytest.param(flags(EDNS, 0x2000), 0, id="notify"),
+        pytest.param(counts(flags(EDNS, 0x7800), 1, 0, 0, 2), -1, id="sections-unlike-ours"),
+        pytest.param(counts(flags(EDNS, 0x7800), 9, 0, 0, 1), -1, id="questions-that-are-not-there"),
+        pytest.param(flags(QUERY, 0x7800), -1, id="without"),
+    ],
+)
+def test_an_opt_record_is_answered_by_one_whatever_the_opcode(world: World, packet: bytes, edns: int) -> None:
+    """RFC 6891 §6.1.1."""
+    wire = world.responder.respond(packet, RESOLVER)
+    assert wire is not None
+    assert dns.message.from_wire(wire).edns == edns
+
+
 @pytest.mark.parametrize("packet", [b"", QUERY[:11], flags(QUERY, 0x8000), flags(QUERY[:12], 0x8180)])
 def test_silence(world: World, packet: bytes) -> None:
     assert world.responder.respond(packet, RESOLVER) is None
