@@ -8,6 +8,7 @@ Exit codes: 0 measured; 1 something that should have been measured was not; 2 it
 
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -226,21 +227,29 @@ class Bench:
     def _turn(self, name: str, started: Started, row: str) -> Turn:
         running, core = started.running, self.plan.server_core
         cores_before, stats_before, began = procfs.read_cores(), running.stats(), time.monotonic()
+        load_before = _children_s()
         load = self._load(started, row, self.plan.seconds)
-        wall_s = time.monotonic() - began
+        load_s, wall_s = _children_s() - load_before, time.monotonic() - began
         stats_after, cores_after = running.stats(), procfs.read_cores()
         ticks = procfs.spent_ticks(stats_before, stats_after)
         busy = cores_after[core].busy_since(cores_before[core])
+        own = ticks / procfs.TICKS_PER_S / wall_s
         return Turn(
             row=row,
             server=name,
             load=load,
             cpu_us=procfs.cpu_us_per_request(ticks, load.completed),
             memory_bytes=running.memory_bytes(),
-            server_busy=busy,
-            load_busy=cores_after[self.plan.load_core].busy_since(cores_before[self.plan.load_core]),
-            others=max(0.0, busy - ticks / procfs.TICKS_PER_S / wall_s),
+            server_own=own,
+            load_own=load_s / wall_s,
+            others=max(0.0, busy - own),
         )
+
+
+def _children_s() -> float:
+    """CPU time of the processes this one has waited for: between two calls, of dnsperf alone."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def environment(plan: Plan, bench: Bench) -> dict[str, str]:

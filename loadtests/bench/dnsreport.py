@@ -15,7 +15,9 @@ from .report import size_text, time_text
 from .targets import SUBJECT
 
 BUSY = 0.95
-"""A core at or above this share of its time is at its limit."""
+"""A server at or above this share of its core is at its limit."""
+LOAD_BUSY = 0.9
+"""dnsperf at or above this share of its time is: it also reads its queries, and waits for the last answer."""
 LOST = 0.01
 MIB = 1 << 20
 
@@ -67,15 +69,16 @@ def parse_dnsperf(output: str) -> DnsLoad:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn: what dnsperf saw, what it cost, and how busy the cores were (see `measure.Sample`)."""
+    """One turn: what dnsperf saw, what it cost, and the shares of their cores that the server and dnsperf used.
+    `others`: the share of the server's core that neither it nor the idle loop had."""
 
     row: str
     server: str
     load: DnsLoad
     cpu_us: float
     memory_bytes: int
-    server_busy: float
-    load_busy: float
+    server_own: float
+    load_own: float
     others: float
 
 
@@ -130,8 +133,8 @@ def remarks(row: str, turns: Sequence[Turn]) -> tuple[str, ...]:
 
 
 def limited(turns: Sequence[Turn]) -> bool:
-    """Whether dnsperf was at its limit and the server was not."""
-    return sum(turn.load_busy >= BUSY > turn.server_busy for turn in turns) * 2 > len(turns)
+    """Whether dnsperf was at its limit and the server was not: by what they used themselves, whoever else was there."""
+    return sum(turn.load_own >= LOAD_BUSY and turn.server_own < BUSY for turn in turns) * 2 > len(turns)
 
 
 @dataclass(frozen=True, slots=True)

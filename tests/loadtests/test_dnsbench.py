@@ -141,7 +141,7 @@ def test_a_figure_that_is_missing_is_an_error(missing: str) -> None:
 def turn(server: str, row: str = "subnet-4", cpu_us: float = 5.0, **more: Any) -> Turn:
     load = DnsLoad(**({"sent": 1000, "completed": 1000, "lost": 0, "seconds": 0.01, "mean_us": 1.0, "codes": ()}
                       | more.pop("load", {})))  # fmt: skip
-    defaults = {"memory_bytes": 1 << 20, "server_busy": 1.0, "load_busy": 0.5, "others": 0.0}
+    defaults = {"memory_bytes": 1 << 20, "server_own": 1.0, "load_own": 0.5, "others": 0.0}
     return Turn(row=row, server=server, load=load, cpu_us=cpu_us, **(defaults | more))
 
 
@@ -151,7 +151,7 @@ def turn(server: str, row: str = "subnet-4", cpu_us: float = 5.0, **more: Any) -
         pytest.param({"cpu_us": 5.4}, [True, True, False], id="just so, but slow"),
         pytest.param({"cpu_us": 5.5}, [False, True, False], id="too dear"),
         pytest.param({"cpu_us": 6.1}, [False, False, False], id="much too dear"),
-        pytest.param({"server_busy": 0.5, "load_busy": 1.0}, [True, True, True], id="the generator's limit"),
+        pytest.param({"server_own": 0.5, "load_own": 0.95}, [True, True, True], id="the generator's limit"),
         pytest.param({"load": {"completed": 1500}}, [True, True, True], id="fast"),
     ],
 )
