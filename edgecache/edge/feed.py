@@ -53,10 +53,10 @@ class Feed:
         leases: FillLeases | None,
         turns: Turns,
         body: BodyStream | None = None,
-        token: int = -1,
+        token: int | None = None,
     ) -> None:
         """Slices `first` to `last`. `arrivals`: all of this worker, by their keys. `body`: what comes already. `token`:
-        of the lease on the first slice, where there is one. `turns`: of `AT_ONCE`."""
+        of the lease on the first slice; None: it is not taken yet. `turns`: of `AT_ONCE`."""
         assert ask.stored.sliced is not None
         self.ask = ask
         self.sliced = ask.stored.sliced
@@ -78,7 +78,8 @@ class Feed:
         self._promised: dict[int, Arrival] = {}
         self._readers: set[Reader] = set()
         self._moved: asyncio.Future[None] | None = None
-        self._tokens = {first: token}
+        first_key = slices.slice_key(self.sliced, first)
+        self._tokens = {first: self._acquire(first_key) if token is None else token}
         self._storing: asyncio.Task[None] | None = None
         self.promise(first)
 
@@ -167,6 +168,7 @@ class Feed:
                 return False
             if max(reader.index for reader in self._readers) + AHEAD >= self.index:
                 return True
+            self._release(self.index)  # other workers need not wait for our slow readers
             self._moved = asyncio.get_running_loop().create_future()
             await self._moved
         return True

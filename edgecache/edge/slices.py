@@ -97,7 +97,7 @@ class Slicer:
         fill_seq: int,
         tags: tuple[int, ...],
         body: BodyStream | None = None,
-        token: int = -1,
+        token: int | None = None,
     ) -> Feed:
         """A feed of these slices, to be `run`."""
         feed = Feed(

@@ -306,10 +306,13 @@ class DiskStore:
         if self._on and self._queue(_Remove(key, generation), 0):
             self._removing[key] = self._removing.get(key, 0) + 1
         else:
-            self._owed.add(key)
-            if len(self._owed) > OWED_MAX:
-                self._owed.clear()
-                self._owes_all = True
+            self._owe([key])
+
+    def _owe(self, keys: Iterable[bytes]) -> None:
+        self._owed.update(keys)
+        if len(self._owed) > OWED_MAX:
+            self._owed.clear()
+            self._owes_all = True
 
     def _queue(self, job: _Job, size: int) -> bool:
         cost = size + _QUEUED_OVERHEAD
@@ -330,6 +333,9 @@ class DiskStore:
             while self._jobs and self._on:
                 jobs, cost = self._batch()
                 await self._guarded(self._writer, partial(self._write, jobs))
+                if not self._on:
+                    # Nobody knows how far it came: what these replace or remove may not come back.
+                    self._owe(job.key for job in jobs)
                 self._forget_removals(jobs)
                 await self._guarded(self._writer, self._volume.settle)
                 self._queued -= cost
@@ -381,7 +387,7 @@ class DiskStore:
 
     def _drop_queue(self) -> None:
         self._removing.clear()
-        self._owed.update(job.key for job in self._jobs)
+        self._owe(job.key for job in self._jobs)
         self._volume.counters.dropped += len(self._jobs)
         self._jobs.clear()
         self._queued = 0
@@ -477,7 +483,8 @@ class DiskStore:
         began = self._clock()
         pause = self._retry_s
         while True:
-            await self._idle.wait()
+            while self._busy:  # another call may have begun since the last one ended
+                await self._idle.wait()
             self._volume.close()
             self._sweep = None
             await asyncio.sleep(pause)
@@ -489,9 +496,9 @@ class DiskStore:
             break
         self._mending = None
         self._turn_on()
-        for key in self._owed:
-            self._queue(_Remove(key, 0), 0)
-        self._owed.clear()
+        owed, self._owed = self._owed, set()
+        for key in owed:
+            self.remove(key)
         _log.info("disk tier %s is on again after %.0f s", self._volume.path, self._clock() - began)
 
     def _open(self) -> None:

@@ -178,6 +178,8 @@ class Volume:
     def writing(self) -> Iterator[None]:
         """One short transaction, in turn with all other writers; afterwards, the files it made superfluous go."""
         with self._turn:
+            if self._lock_fd < 0:  # closed, since it failed: whoever still spools a body comes too late
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self.path))
             self._gone = []
             with diskfiles.locked(self._lock_fd), self.database.writing():
                 self.database.forget(self._unlinked)

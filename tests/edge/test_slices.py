@@ -12,9 +12,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from edgecache._native.inflight import Leases
 from edgecache.edge import octets
+from edgecache.edge.leases import FillLeases, make_bells
 from edgecache.edge.slices import Slicer
+from edgecache.http.clock import wall_clock
 from edgecache.http.headers import Headers
+from edgecache.policy.slices import slice_key
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from edgecache.store.tiers import TieredStore
 from tests.edge.world import Got, World, until, world
@@ -320,6 +324,24 @@ async def test_a_slow_client_does_not_make_the_fetch_run_away(tmp_path: Path) ->
             assert p.files.sent < 20 << 20, "what the sockets hold, and a few slices"
             rest = await response.read()
         assert rest == p.files.body[100:]
+
+
+async def test_other_workers_wait_for_a_slice_that_comes_and_for_no_other(tmp_path: Path) -> None:
+    async with place(tmp_path, 24 << 20) as p:
+        table = Leases(p.store.arena)
+        p.slicer.leases = leases = FillLeases(table, make_bells(1), 0, wall_clock)
+        goes_on = asyncio.Event()
+        p.files.gate = lambda at: goes_on.wait() if at == 16 * KIB else None
+        async with p.w.client.get(p.w.url + "/v", headers={"Host": HOST}) as response:
+            await response.content.readexactly(100)
+            [[feed]] = p.slicer._feeds.values()
+            assert leases.held(slice_key(feed.sliced, 0)), "with the first octet of it, too"
+            goes_on.set()
+            await until(lambda: feed._moved is not None and not feed._moved.done())
+            assert not leases.held(slice_key(feed.sliced, feed.index)), "its client is slow"
+            assert await response.read() == p.files.body[100:]
+        await p.settled()
+        assert len(table) == 0
 
 
 # --- versions ---

@@ -270,6 +270,50 @@ async def test_a_read_that_fails_in_the_middle_of_a_body_says_so(
         await until(lambda: store.on)
 
 
+async def test_what_a_failed_batch_was_to_replace_or_remove_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "cache") as store:
+        for name in ("replaced", "removed", "kept"):
+            store.put(key(name), record(), [body("old", 100)])
+        await store.flush()
+        fault = Fault(errno.ENOSPC)
+        monkeypatch.setattr(volume.Volume, "put", fault.over(volume.Volume.put))
+        fault.failing = True
+        store.put(key("replaced"), record(), [body("new", 100)])
+        store.remove(key("removed"))
+        await store.flush()
+        assert not store.on
+        fault.failing = False
+        await until(lambda: store.on)
+        assert await fetch(store, "replaced") is None, "at once, not when the writer has come to it"
+        assert await fetch(store, "removed") is None
+        await store.flush()
+        assert await fetch(store, "replaced") is None
+        assert await fetch(store, "kept") == body("old", 100)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_body_that_is_being_spooled_while_the_tier_is_off_is_not_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, whole: bool
+) -> None:
+    async with running(tmp_path / "cache", retry_s=0.2) as store:
+        spool = await store.spool(key("a"), 100_000)
+        assert spool is not None
+        await spool.write(body("a", 100_000))
+        store._turn_off(OSError(errno.EIO, os.strerror(errno.EIO)))
+        await until(lambda: store._volume._lock_fd < 0)
+        if whole:
+            assert not await spool.commit(record(), NOW)
+        else:
+            await spool.drop()
+        await until(lambda: store.on)
+        assert await store.get(key("a")) is None
+        assert (await store.stats())["bytes_journalled"] == 0
+    assert not body_files(tmp_path / "cache")
+    assert len([line for line in caplog.records if line.levelno >= logging.WARNING]) == 1
+
+
 async def test_a_directory_removed_under_it_is_made_again(tmp_path: Path) -> None:
     async with running(tmp_path / "cache") as store:
         store.put(key("a"), record(), [b"a"])
