@@ -102,7 +102,7 @@ def test_headers_without_end(node: kit.Node) -> None:
     small, malformed = memory_of(node), counter(node, "client_malformed")
     line = b"X-Filler: " + b"a" * 1000 + b"\r\n"
     for _ in range(4):
-        sent = 0
+        sent, begun = 0, time.monotonic()
         answer = b""
         with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
             with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ def test_headers_without_end(node: kit.Node) -> None:
             with contextlib.suppress(OSError):
                 while more := connection.recv(65_536):
                     answer += more
-        assert sent < 8 << 20, "it was cut off long before the end"
+        assert time.monotonic() - begun < 12, "what comes after the answer is dropped for a while, then the end"
         assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
     assert memory_of(node) - small < 4 << 20
     assert counter(node, "client_malformed") - malformed == 4
