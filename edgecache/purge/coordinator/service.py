@@ -106,7 +106,7 @@ class Coordinator:
 
     def configure(self, *, rate: float, burst: float, wait_s: float) -> None:
         """Take over what may change while it runs."""
-        self._limiter = RateLimiter(rate, burst)
+        self._limiter.configure(rate, burst)
         self._wait_s = wait_s
 
     async def purge(

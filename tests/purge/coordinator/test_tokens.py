@@ -249,6 +249,30 @@ def test_rates_of_their_own() -> None:
     assert limiter.take("b", 1, 0.0, rate=1) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("own", "at_once"),
+    [
+        pytest.param(None, 2000, id="as-configured"),
+        pytest.param(1, 101, id="one-call-of-the-largest"),
+        pytest.param(50, 500, id="as-many-seconds"),
+        pytest.param(400, 4000, id="more"),
+    ],
+)
+def test_who_may_little_may_save_up_little(own: float | None, at_once: int) -> None:
+    limiter = RateLimiter(rate=200, burst=2000)
+    taken = [limiter.take("a", 1, 0.0, own) for _ in range(at_once + 1)]
+    assert taken[:-1] == [0.0] * at_once
+    assert taken[-1] > 0
+    assert limiter.take("a", 101, 1e6, own) == 0
+
+
+def test_a_reload_fills_no_bucket() -> None:
+    limiter = RateLimiter(rate=10, burst=20)
+    assert limiter.take("a", 20, 0.0) == 0
+    limiter.configure(rate=5, burst=20)
+    assert limiter.take("a", 1, 0.0) == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize(("targets", "costs"), [(0, 1), (1, 1), (99, 1), (100, 2), (10_000, 101)])
 def test_many_targets_cost_more(targets: int, costs: int) -> None:
     assert cost(targets) == costs
