@@ -333,7 +333,7 @@ class DiskStore:
             while self._jobs and self._on:
                 jobs, cost = self._batch()
                 await self._guarded(self._writer, partial(self._write, jobs))
-                if not self._on:
+                if not self.on:
                     # Nobody knows how far it came: what these replace or remove may not come back.
                     self._owe(job.key for job in jobs)
                 self._forget_removals(jobs)
