@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,17 +24,18 @@ from tests.conftest import require
 from tests.e2e.edge import Process
 from tests.e2e.origin import Answer, Asked, origin
 from tests.geodns.serving import beside, free_port
+from tests.geodns.world import addresses
 
 EUROPE, AMERICA = "127.0.1.1", "127.0.1.2"
 """Where the edges are."""
 EUROPEAN, AMERICAN = "127.1.0.9", "127.2.0.9"
 """Where clients ask from: the resolver tells geodns their networks."""
-INTERVAL_S, FALL, TTL_S = 0.5, 2, 1
+INTERVAL_S, FALL, TTL_S = 1.0, 3, 1
 
 GEODNS = """
 workers: 1
 rate_limit: {{responses: 0}}
-check: {{port: {port}, path: /, host: z.example, interval: {interval}, timeout: 0.4, fall: {fall}}}
+check: {{port: {port}, path: /, host: z.example, interval: {interval}, timeout: 1, fall: {fall}}}
 location:
   networks:
     - {{network: 127.1.0.0/16, country: DE}}
@@ -198,3 +200,64 @@ async def test_an_edge_dies_under_load() -> None:
     anew = next(one for one in european.requests if one.address == AMERICA)
     assert all(one.good for one in european.requests if one.resolved_at >= anew.resolved_at)
     assert all(one.good and one.address == AMERICA for one in american.requests)
+
+
+FLEET = """
+workers: 0
+check: {{type: none}}
+coordinator: {{url: "http://127.0.0.1:{port}", interval: 200ms, fall: 2}}
+location: {{default: [europe, america]}}
+pops:
+  - {{name: europe, latitude: 50, longitude: 8, addresses: [192.0.2.1]}}
+  - {{name: america, latitude: 40, longitude: -74, addresses: [192.0.2.2]}}
+zones: [{{name: z.example, nameservers: [ns.z.example], geo: [www]}}]
+"""
+
+
+@contextlib.contextmanager
+def running(*args: str, sign: str) -> Iterator[Process]:
+    process = Process(*args, signs=(sign,))
+    try:
+        process.ports()
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.mark.e2e
+async def test_an_edge_that_leaves_the_coordinator_leaves_the_answers(tmp_path: Path) -> None:
+    """No check looks at it: the real coordinator's list is all there is."""
+    data, token, file = tmp_path / "data", tmp_path / "token", tmp_path / "edge.yaml"
+    add = ["coordinator", "--data", str(data), "token", "add", "edges", "--scope", "edge"]
+    made = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "edgecache", *add], capture_output=True, check=True, timeout=60
+    )
+    token.write_bytes(made.stdout)
+    with running("coordinator", "--listen", "127.0.0.1:0", "--data", str(data), sign="coordinator on") as coordinator:
+        (port,) = coordinator.ports()
+        file.write_text(
+            'name: europe\nlisten: ["127.0.0.1:0"]\nadmin: {address: "127.0.0.1:0"}\nworkers: 0\n'
+            "memory: {size: 16MiB}\norigin: http://127.0.0.1:1\nlog: {access: {format: off}}\n"
+            f'purge: {{coordinator: "http://127.0.0.1:{port}", token_file: {token}}}\n'
+        )
+        with running("serve", "-c", str(file), sign="admin API on") as edge_of_europe:
+            async with beside(FLEET.format(port=port)) as geodns:
+
+                async def answered(address: str) -> None:
+                    async with asyncio.timeout(20):
+                        while True:
+                            answer = await asyncio.to_thread(geodns.ask, "www.z.example")
+                            if addresses(answer) == [address]:
+                                return
+                            await asyncio.sleep(0.05)
+
+                await answered("192.0.2.1")
+                async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+                    while True:  # until the coordinator has seen the edge, and geodns with it
+                        async with session.get(f"http://127.0.0.1:{port}/v1/edges") as got:
+                            if [edge["connected"] for edge in (await got.json())["edges"]] == [True]:
+                                break
+                        await asyncio.sleep(0.05)
+                await asyncio.sleep(0.5)
+                edge_of_europe.process.kill()
+                await answered("192.0.2.2")
