@@ -81,6 +81,11 @@ class AdminClient:
             raise ClientError(f"no edge answers at {self._base}; is it running? (--to names another)") from None
         except TimeoutError:
             raise ClientError(f"the edge at {self._base} did not answer within {self._timeout_s:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise ClientError(
+                f"the certificate of {self._base} is not trusted: {error.verify_message}"
+                " (an authority of your own: SSL_CERT_FILE=ca.pem)"
+            ) from None
         except ssl.SSLError as error:
             raise ClientError(f"no secure connection to {self._base}: {error.reason or error}") from None
         except http.client.HTTPException as error:  # some of them are OSErrors too

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edgecache.admin.client import AdminClient, ClientError
 from edgecache.purge.coordinator import tokens
 from edgecache.purge.transport.websocket import client_context
 from tests.purge.bus_contract import append, everything, keys
@@ -277,4 +278,20 @@ async def test_tls_both_ways(folder: Path, authority: Path, tmp_path: Path) -> N
             process.process.send_signal(signal.SIGHUP)
             process.until("read again")
             assert (await purge(session, process.url, token, "l", wait=True))[1]["complete"]
+        assert process.end(signal.SIGTERM) == 0
+
+
+def test_the_command_line_trusts_an_authority_that_the_environment_names(
+    folder: Path, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "coordinator.yaml"
+    tls = f"{{cert: {authority}/server.pem, key: {authority}/server.key}}"
+    config.write_text(f'coordinator: {{listen: "127.0.0.1:0", data: "{folder}", tls: {tls}}}\n')
+    token = admin_token(folder)
+    with Process("-c", config) as process:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        with pytest.raises(ClientError, match=r"is not trusted: .* SSL_CERT_FILE"):
+            AdminClient(process.url, token).stats()
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+        assert AdminClient(process.url, token).stats()["coordinator"]["log"]["head"] == 0
         assert process.end(signal.SIGTERM) == 0
