@@ -63,6 +63,8 @@ def main(
         _fail(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
     wish = Wish(users, seconds, processes, rate, host, web, seed, workers, memory, report, trace)
     click.echo(f"{profile}: {PROFILES[profile].title}")
+    if web:
+        click.echo("locust's page: http://127.0.0.1:8089")
     try:
         if trace is not None:
             replay.trace_at(str(trace.resolve()))

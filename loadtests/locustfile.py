@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import locust.runners
 from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -21,8 +20,6 @@ from loadtests.kit.board import Board
 from loadtests.kit.client import Client, Pace
 from loadtests.kit.tally import Tally
 from loadtests.profiles import PROFILES
-
-locust.runners.WORKER_REPORT_INTERVAL = 1.0
 
 
 def _plan() -> dict[str, Any]:
@@ -39,8 +36,6 @@ PLAN = _plan()
 PROFILE = PROFILES[PLAN["profile"]]
 MINE = Tally()
 """What this process's users saw."""
-ALL = Tally()
-"""What everybody's did: in the master."""
 _state: dict[str, Any] = {}
 
 
@@ -78,28 +73,18 @@ def begin(environment: Environment, **_: Any) -> None:
         _state["board"] = Board(Path(PLAN["board"]))
 
 
-@events.report_to_master.add_listener
-def tell(data: dict[str, Any], **_: Any) -> None:
-    data["seen"] = MINE.take()
-
-
-@events.worker_report.add_listener
-def hear(data: dict[str, Any], **_: Any) -> None:
-    if "seen" in data:
-        ALL.add(data["seen"])
-
-
+@events.test_stop.add_listener
 @events.quit.add_listener
 def done(**_: Any) -> None:
-    if _state.get("worker"):
+    """Each process leaves a file of its own: a last report to the master may come too late."""
+    if isinstance(_state.get("runner"), MasterRunner):
         return
-    ALL.add(MINE.take())  # without workers everything is here
-    if (file := _path("seen.json")) is not None:
+    if (file := _path(f"seen-{os.getpid()}.json")) is not None:
         part = file.with_suffix(".part")
-        part.write_text(json.dumps(ALL.as_json()))
+        part.write_text(json.dumps(MINE.as_json()))
         part.rename(file)
 
 
 @events.init.add_listener
 def know(environment: Environment, **_: Any) -> None:
-    _state["worker"] = isinstance(environment.runner, WorkerRunner)
+    _state["runner"] = environment.runner

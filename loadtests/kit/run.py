@@ -32,6 +32,9 @@ from loadtests.kit.tally import Tally
 
 FILES_BASE = 200
 SAMPLE_EVERY_S = 1.0
+WEB_STAYS_S = 20
+"""How long locust's page stays after the load has ended."""
+END_LIMIT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,9 @@ def _load(profile: Profile, run: Run, wish: Wish, report: Path) -> Tally:
     command += ["--host", plan["host"], "-u", str(plan["users"]), "-r", str(plan["users"])]
     command += ["-t", f"{plan['seconds']}s", "--stop-timeout", "20", "--processes", str(plan["processes"])]
     command += ["--html", str(report / "locust.html"), "--loglevel", "ERROR", "--only-summary"]
-    command += ["--autostart"] if wish.web else ["--headless"]
+    command += (
+        ["--autostart", "--autoquit", str(WEB_STAYS_S), "--web-host", "127.0.0.1"] if wish.web else ["--headless"]
+    )
     port = str(free_port())
     command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
     environment = os.environ | {"EDGECACHE_LOAD_PLAN": str(run.folder / "plan.json"), "PYTHONPATH": str(ROOT)}
@@ -197,10 +202,13 @@ def _load(profile: Profile, run: Run, wish: Wish, report: Path) -> Tally:
         sampler.start()
         try:
             profile.direct(run)
-            locust.wait(run.left() + 60)
+            locust.wait(run.left() + END_LIMIT_S)
+            _await_files(run)
         finally:
             stop.set()
             sampler.join(10)
+    except subprocess.TimeoutExpired:
+        raise CannotRun(f"locust did not end within {END_LIMIT_S:g} s of its time") from None
     except KeyboardInterrupt:
         locust.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -213,12 +221,21 @@ def _load(profile: Profile, run: Run, wish: Wish, report: Path) -> Tally:
         locust.wait()
     profile.after(run)
     seen = Tally()
-    try:
-        seen.add(json.loads((run.folder / "seen.json").read_text()))
-    except OSError:
+    found = list(run.folder.glob("seen-*.json"))
+    if len(found) < plan["processes"]:
         tail = log.read_text(errors="replace")[-400:] if log.exists() else ""
-        raise CannotRun(f"locust ended without a word of what it saw: {' '.join(tail.split())}") from None
+        raise CannotRun(f"a locust process ended without a word of what it saw: {' '.join(tail.split())}")
+    for file in found:
+        seen.add(json.loads(file.read_text()))
     return seen
+
+
+def _await_files(run: Run) -> None:
+    """What each of locust's processes saw: they end a little after the one that was waited for."""
+    until = time.monotonic() + 30
+    while len(list(run.folder.glob("seen-*.json"))) < run.plan["processes"] and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
 
 
 def _await_start(run: Run, locust: subprocess.Popen[bytes], log: Path) -> None:
