@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from edgecache.geodns.mapping import Location, Orders, Place
 from edgecache.geodns.mmdb import BadDatabase, Database, read
 from tests.geodns.mmdbfile import database
 
-SHARED = Path("/work/shared/geo") if Path("/work/shared/geo").is_dir() else None
+SHARED = Path(os.environ["MAXMIND_TEST_DATA"]) if "MAXMIND_TEST_DATA" in os.environ else None
+"""A folder with databases of MaxMind's public repository, and `bad/` ones in it (maxmind/MaxMind-DB, test-data)."""
 
 GOOD = database({"192.0.2.0/24": {"country_code": "DE"}, "2001:db8::/32": {"country": {"iso_code": "FR"}}})
 
@@ -138,7 +140,7 @@ def test_no_file(tmp_path: Path) -> None:
         read(tmp_path / "none.mmdb")
 
 
-@pytest.mark.skipif(SHARED is None, reason="the public test databases are not here")
+@pytest.mark.skipif(SHARED is None, reason="MAXMIND_TEST_DATA names no folder with the public test databases")
 def test_the_public_test_databases() -> None:
     assert SHARED is not None
     city = (SHARED / "GeoLite2-City-Test.mmdb").read_bytes()
@@ -148,7 +150,7 @@ def test_the_public_test_databases() -> None:
     assert locate(lookup((SHARED / "GeoLite2-Country-Test.mmdb").read_bytes(), "2001:218::1")).country == "JP"
 
 
-@pytest.mark.skipif(SHARED is None, reason="the public test databases are not here")
+@pytest.mark.skipif(SHARED is None, reason="MAXMIND_TEST_DATA names no folder with the public test databases")
 @pytest.mark.parametrize("name", sorted(path.name for path in (SHARED / "bad").glob("*.mmdb")) if SHARED else [])
 def test_the_public_bad_databases(name: str) -> None:
     assert SHARED is not None
