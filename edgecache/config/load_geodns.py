@@ -68,10 +68,13 @@ def _names(config: GeoDnsConfig) -> Iterator[Finding]:
     lists: list[tuple[Path, tuple[str, ...]]] = [(("location", "default"), location.default)]
     lists += [(("location", "networks", k, "pops"), one.pops) for k, one in enumerate(location.networks)]
     lists += [(("location", "overrides", k, "pops"), one.pops) for k, one in enumerate(location.overrides)]
+    given = {name for _, names in lists for name in names} | {pop.name for pop in config.pops if not pop.standby}
     for i, zone in enumerate(config.zones):
         for k, geo in enumerate(zone.geo):
             path: Path = ("zones", i, "geo", k)
             lists.append(((*path, "pops"), geo.pops))
+            if geo.pops and known.keys() >= set(geo.pops) and given.isdisjoint(geo.pops) and geo.all_down not in known:
+                yield Finding((*path, "pops"), "a PoP that is no standby: no client is sent to these")
             if geo.all_down not in {"every", "nearest", *known}:
                 yield Finding((*path, "all_down"), f"every, nearest, or {expected}")
     for path, names in lists:

@@ -38,24 +38,24 @@ def numbers(config: GeoDnsConfig) -> dict[str, int]:
 def names(config: GeoDnsConfig, zones: Sequence[ZoneData]) -> dict[bytes, GeoName]:
     """Every name that depends on the client, by its wire form in lower case."""
     known = numbers(config)
-    ordinary = frozenset(number for number, pop in enumerate(config.pops) if not pop.standby)
+    every = frozenset(known.values())  # also those on standby: they are in no list but where they are named
     found = {}
     for zone in zones:
         for name, geo in zone.geo.items():
             owner = name.canonicalize().to_wire() or b""
-            found[owner] = _geo_name(owner, geo, known, ordinary)
+            found[owner] = _geo_name(owner, geo, known, every)
     return found
 
 
-def _geo_name(owner: bytes, geo: GeoNameConfig, known: dict[str, int], ordinary: frozenset[int]) -> GeoName:
-    every = geo.all_down in ("every", "nearest")
+def _geo_name(owner: bytes, geo: GeoNameConfig, known: dict[str, int], every: frozenset[int]) -> GeoName:
+    named = geo.all_down not in ("every", "nearest")
     return GeoName(
         owner,
-        frozenset(known[pop] for pop in geo.pops) if geo.pops else ordinary,
+        frozenset(known[pop] for pop in geo.pops) if geo.pops else every,
         geo.answers,
         int(geo.ttl_s),
         int(geo.min_ttl_s),
-        ("nearest" if geo.all_down == "nearest" else "every") if every else known[geo.all_down],
+        known[geo.all_down] if named else "nearest" if geo.all_down == "nearest" else "every",
     )
 
 

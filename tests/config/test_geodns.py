@@ -133,6 +133,20 @@ def test_errors(tmp_path: Path, text: str, path: str, expected: str) -> None:
     assert expected in found[path], found
 
 
+STANDBY = """
+pops:
+  - {name: a, latitude: 50, longitude: 8, addresses: [192.0.2.1]}
+  - {name: s, latitude: 50, longitude: 8, addresses: [192.0.2.9], standby: true}
+"""
+
+
+def test_a_name_that_no_client_would_be_given_an_address_of(tmp_path: Path) -> None:
+    zone = ZONE.replace("[www]", "[{name: www, pops: [s]}]")
+    assert "no standby" in wrong(tmp_path, STANDBY + zone)["zones[0].geo[0].pops"]
+    assert loaded(tmp_path, STANDBY + zone + "location: {overrides: [{country: DE, pops: [s]}]}")
+    assert loaded(tmp_path, STANDBY + zone.replace("[s]}", "[s], all_down: s}"))
+
+
 def test_norway(tmp_path: Path) -> None:
     """YAML 1.1 reads NO as false."""
     made = loaded(tmp_path, POPS + ZONE + "location: {overrides: [{country: NO, pops: [a]}]}")
