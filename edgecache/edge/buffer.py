@@ -85,6 +85,10 @@ class FillBuffer:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
+    def about_to_overflow(self, data: bytes) -> bool:
+        """Will it be larger than what is kept in memory, with this? What has come is all still there."""
+        return not self.overflowed and self.size + len(data) > self.limit
+
     def finish(self, trailers: Headers | None) -> None:
         self.trailers = trailers
         self.done = True

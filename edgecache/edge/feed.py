@@ -15,6 +15,7 @@ from edgecache.edge.octets import Ask, Octets
 from edgecache.edge.turns import Turns
 from edgecache.http.errors import HttpError
 from edgecache.http.message import BodyStream
+from edgecache.http.stored import StoredResponse
 from edgecache.http.tasks import spawn
 from edgecache.policy import slices
 from edgecache.store.disk import DiskStore
@@ -29,6 +30,12 @@ PATIENCE_S = 3.0
 """Where no slice was finished for so long the origin is slow, and then nothing gathers: more are asked for."""
 KEEP_S = 7 * 86_400.0
 """A slice outlives its manifest's freshness: the next manifest of the same version finds it."""
+
+
+def slice_record(stored: StoredResponse, now: float, fill_seq: int, tags: tuple[int, ...]) -> Record:
+    """What is stored beside the octets of a slice."""
+    until = max(stored.fresh_until, stored.stale_until, now + KEEP_S)
+    return Record(b"", b"", now, until, 0.0, 0, 0, fill_seq, tags)
 
 
 class Reader(Protocol):
@@ -202,11 +209,9 @@ class Feed:
             size -= len(await self._octets.next(size))
 
     async def _store(self, arrival: Arrival) -> None:
-        now, stored = self._clock(), self.ask.stored
-        until = max(stored.fresh_until, stored.stale_until, now + KEEP_S)
-        record = Record(b"", b"", now, until, 0.0, 0, 0, self.fill_seq, self.tags)
+        now = self._clock()
         try:
-            await arrival.commit(record, now)
+            await arrival.commit(slice_record(self.ask.stored, now, self.fill_seq, self.tags), now)
         finally:
             self._forget(arrival)
             self._release(arrival.index)

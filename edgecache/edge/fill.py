@@ -13,9 +13,10 @@ from typing import assert_never
 
 from edgecache.edge.buffer import Budget, FillBuffer
 from edgecache.edge.codings import Codings, Job
-from edgecache.edge.lookup import Candidate, Shelf
+from edgecache.edge.lookup import Candidate, Place, Shelf
 from edgecache.edge.sites import Site
 from edgecache.edge.slices import Slicer
+from edgecache.edge.tee import Tee
 from edgecache.http.errors import HttpError, OriginError, OriginReset
 from edgecache.http.headers import Headers
 from edgecache.http.message import EmptyBody, Request, Response
@@ -126,6 +127,7 @@ class Fill:
     stored: bool = False
     budget: Budget | None = None
     slicer: Slicer | None = None
+    tee: Tee | None = None
     slice: Span | None = None
     """The slice asked for in place of what the client wants."""
     waiting: int = 0
@@ -364,6 +366,31 @@ class Fill:
         made = slices.manifest(fresh, length, cache_key=self.cache_key, slice_bytes=size, unique=b"")
         return made if made.sliced is not None and made.sliced.validated else None
 
+    def _teeable(self, fresh: StoredResponse) -> bool:
+        """May it be stored in slices though no validator names them?"""
+        slicer = self.slicer
+        sliceable = self.site.policy.slice_bytes and fresh.response.status == 200 and self.request.method == "GET"
+        return bool(sliceable) and slicer is not None and slicer.on and self.key not in slicer.tees
+
+    def _begin_tee(self, fresh: StoredResponse) -> None:
+        assert self.slicer is not None
+        size = self.site.policy.slice_bytes
+        self.tee = self.slicer.tee(fresh, size, key=self.key, fill_seq=self.fill_seq, tags=self.tags)
+
+    async def _end_tee(self) -> None:
+        if self.tee is not None and self.slicer is not None:
+            self.slicer.tees.discard(self.key)
+            if not self.stored:
+                await self.tee.abandon()
+
+    async def _put_slices(self, tee: Tee, fresh: StoredResponse, place: Place) -> None:
+        """All of it has come: store the manifest, where all of it is on disk."""
+        whole = rules.completed(fresh, tee.size)
+        if await tee.finish() and whole is not None:
+            whole = slices.with_slices(whole, tee.size, tee.sliced)
+            record = self.shelf.record(whole, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
+            self.stored = self.shelf.put(place, record, [])
+
     async def _in_slices(
         self, stored: StoredResponse, response: Response, origin: OriginResponse, first: int, last: int
     ) -> None:
@@ -400,9 +427,10 @@ class Fill:
             if made is not None:
                 await self._in_slices(made, coding.shown(response, fresh), origin, 0, length - 1)
                 return
-            large = DoNotStore(Reason.TOO_LARGE, hit_for_pass_s=self.site.policy.hit_for_pass_s)
-            self._uncacheable(large, response, origin)
-            return
+            if not self._teeable(fresh):
+                large = DoNotStore(Reason.TOO_LARGE, hit_for_pass_s=self.site.policy.hit_for_pass_s)
+                self._uncacheable(large, response, origin)
+                return
         if self._overtaken():
             origin.body.close()
             return
@@ -413,12 +441,27 @@ class Fill:
         self.outcome.set_result(Arriving(fresh, buffer, coding.shown(response, fresh)))
         await self._everybody_here()
         try:
+            await self._receive(fresh, place, buffer, origin)
+        finally:
+            await self._end_tee()
+
+    async def _receive(self, fresh: StoredResponse, place: Place, buffer: FillBuffer, origin: OriginResponse) -> None:
+        left = False
+        try:
             while data := await origin.body.read():
+                before: list[bytes] = []
+                if self.tee is None and buffer.about_to_overflow(data) and self._teeable(fresh):
+                    before = list(buffer.chunks)
+                    self._begin_tee(fresh)
                 await buffer.append(data)
+                if self.tee is not None:
+                    for chunk in (*before, data):
+                        await self.tee.append(chunk)
                 if buffer.overflowed:
                     self.release()
-                if buffer.abandoned:
+                if buffer.abandoned and buffer.size != buffer.length:  # who has all of it leaves too
                     origin.body.close()
+                    left = True
                     break
         except HttpError as error:
             # Nothing partial is stored as whole: readers see a cut transfer.
@@ -428,6 +471,11 @@ class Fill:
             _log.error("no room to spool a large response (%s): free space in the temporary directory", error)
             buffer.fail(OriginReset(f"spooling failed: {error}", code="spool"))
             origin.body.close()
+            return
+        if self.tee is not None:
+            buffer.finish(origin.body.trailers)
+            if not left:
+                await self._put_slices(self.tee, fresh, place)
             return
         if buffer.overflowed:
             self.shelf.remember_pass(

@@ -5,6 +5,7 @@ Nothing is sent before the first slice wanted is at hand, so that another versio
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 from edgecache.edge import respond
@@ -16,11 +17,12 @@ from edgecache.edge.octets import Ask, Octets, VersionChanged
 from edgecache.edge.record import RecordError
 from edgecache.edge.respond import Span
 from edgecache.edge.sites import Site
+from edgecache.edge.tee import Tee
 from edgecache.edge.turns import Turns
 from edgecache.edge.visit import Visit
 from edgecache.http.errors import ClientGone, HttpError
 from edgecache.http.message import BodyStream, Request
-from edgecache.http.stored import StoredResponse
+from edgecache.http.stored import Sliced, StoredResponse
 from edgecache.http.tasks import spawn
 from edgecache.policy import slices
 from edgecache.policy.verdicts import Form, Outgoing, Ranges, Whole
@@ -56,6 +58,8 @@ class Slicer:
         self.arrivals: dict[bytes, Arrival] = {}
         self._feeds: dict[bytes, list[Feed]] = {}
         self._avoided: dict[bytes, float] = {}
+        self.tees: set[bytes] = set()
+        """Fills that store slices beside sending: one of a key is enough."""
         self.turns = Turns(AT_ONCE, PATIENCE_S)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -116,6 +120,12 @@ class Slicer:
         )
         self._feeds.setdefault(feed.sliced.key, []).append(feed)
         return feed
+
+    def tee(self, stored: StoredResponse, slice_bytes: int, *, key: bytes, fill_seq: int, tags: tuple[int, ...]) -> Tee:
+        """A way to disk for the body that the fill of `key` receives; tell `tees` when it has ended."""
+        self.tees.add(key)
+        sliced = Sliced(secrets.token_bytes(slices.KEY_SIZE), slice_bytes, validated=False)
+        return Tee(self.disk, self._clock, stored, sliced, fill_seq=fill_seq, tags=tags)
 
     def run(self, feed: Feed) -> asyncio.Task[None]:
         task = spawn(feed.run(), "slices")

@@ -45,6 +45,11 @@ def manifest(stored: StoredResponse, total: int, *, cache_key: str, slice_bytes:
     refused = "none" in (line.strip().lower() for line in stored.response.headers.get_all("accept-ranges"))
     validated = text is not None and not refused
     key = _key(cache_key, stored, total, slice_bytes, str(text).encode("latin-1") if validated else unique)
+    return with_slices(stored, total, Sliced(key, slice_bytes, validated))
+
+
+def with_slices(stored: StoredResponse, total: int, sliced: Sliced) -> StoredResponse:
+    """The record of a response whose octets lie in these slices."""
     fields = stored.response.headers
     if fields.get_all("content-length") != [str(total)]:
         fields = fields.without({"content-length"}).plus((("Content-Length", str(total)),))
@@ -53,7 +58,7 @@ def manifest(stored: StoredResponse, total: int, *, cache_key: str, slice_bytes:
         response=stored.response.with_headers(fields),
         flags=stored.flags | StoredFlag.SLICED,
         body_size=total,
-        sliced=Sliced(key, slice_bytes, validated),
+        sliced=sliced,
     )
 
 

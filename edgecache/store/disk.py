@@ -280,7 +280,7 @@ class DiskStore:
         made = await self._guarded(self._writer, partial(self._volume.spool, key, size))
         if made is None:
             return None
-        writing, storing = partial(self._guarded, self._spooling), partial(self._guarded, self._writer)
+        writing, storing = partial(self._while_on, self._spooling), partial(self._while_on, self._writer)
         return Spool(self._volume, key, size, *made, writing=writing, storing=storing)
 
     async def _reading(self, work: Callable[[], _T]) -> _T:
@@ -459,6 +459,10 @@ class DiskStore:
         except FAULTS as error:
             self._turn_off(error)
             return None
+
+    async def _while_on(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T | None:
+        """None where the tier is off, too: what is journalled goes when it is on again."""
+        return await self._guarded(pool, work) if self._on else None
 
     def _turn_on(self) -> None:
         self._on = True

@@ -15,9 +15,12 @@ from aiohttp import web
 from edgecache._native.inflight import Leases
 from edgecache.edge import octets
 from edgecache.edge.leases import FillLeases, make_bells
+from edgecache.edge.lookup import stored_response
 from edgecache.edge.slices import Slicer
 from edgecache.http.clock import wall_clock
 from edgecache.http.headers import Headers
+from edgecache.http.stored import Sliced
+from edgecache.policy import slices
 from edgecache.policy.slices import slice_key
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from edgecache.store.tiers import TieredStore
@@ -130,6 +133,13 @@ class Place:
 
     async def purge(self, *, kind: PurgeKind = PurgeKind.HARD, **order: object) -> None:
         await self.w.edge.purge(PurgeOrder(kind=kind, **order), wait=True)  # type: ignore[arg-type]
+
+    async def manifest(self) -> Sliced:
+        found = self.store.peek(self.store.key(f"http://{HOST}/v"))
+        assert found is not None
+        sliced = stored_response(found).sliced
+        assert sliced is not None
+        return sliced
 
     async def records(self) -> int:
         return (await self.store.disk.stats())["records"]
@@ -537,13 +547,62 @@ async def test_a_cut_transfer_is_never_continued_with_another_version(tmp_path: 
         assert (await p.get()).body == files.body
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("etag", ['"1"', 'W/"1"', None], ids=["strong", "weak", "none"])
+async def test_what_no_validator_names_is_stored_whole(tmp_path: Path, etag: str | None, chunked: bool) -> None:
+    async with place(tmp_path, 1_000_001) as p:
+        p.files.fields = {"Cache-Control": "max-age=1000", **({"ETag": etag} if etag else {})}
+        p.files.chunked = chunked
+        assert (await p.get()).body == p.files.body
+        await until(lambda: not p.w.edge.pipeline.collapse.fills)
+        await p.settled()
+        for _ in range(2):
+            got = await p.get()
+            assert got.body == p.files.body
+            assert "edgecache; hit" in got.cache_status
+            assert got.headers["content-length"] == "1000001"
+        assert (await p.get("999990-")).body == p.files.body[999_990:]
+        assert len(p.files.asked) == 1
+        assert await p.records() == 17
+    async with place(tmp_path) as p:
+        assert len((await p.get("5-14")).body) == 10
+        assert not p.files.asked, "and it outlives a restart"
+
+
+async def test_a_crowd_for_what_no_validator_names_is_stored_once(tmp_path: Path) -> None:
+    async with place(tmp_path) as p:
+        p.files.fields = {"Cache-Control": "max-age=1000"}
+        found = await asyncio.gather(*(p.get() for _ in range(5)))
+        assert all(got.body == p.files.body for got in found)
+        await until(lambda: not p.w.edge.pipeline.collapse.fills)
+        await p.settled()
+        assert await p.records() == 17
+        assert not p.slicer.tees
+
+
+async def test_a_slice_that_nothing_names_and_is_lost_loses_the_whole(tmp_path: Path) -> None:
+    async with place(tmp_path) as p:
+        p.files.fields = {"Cache-Control": "max-age=1000"}
+        await p.get()
+        await until(lambda: not p.w.edge.pipeline.collapse.fills)
+        await p.settled()
+        key = slices.slice_key((await p.manifest()), 9)
+        p.store.disk.remove(key)
+        await p.store.disk.flush()
+        p.files.body = content(1024 * KIB, "b")
+        assert (await p.get()).body == p.files.body, "never half of each"
+        assert (await p.get("0-99")).body == p.files.body[:100]
+
+
 async def test_without_a_validator_a_cut_is_a_cut(tmp_path: Path) -> None:
     async with place(tmp_path) as p:
         p.files.fields = {"Cache-Control": "max-age=1000"}
         p.files.cut_after = [300_000]
         with pytest.raises(aiohttp.ClientPayloadError):
             await p.get()
+        await until(lambda: not p.w.edge.pipeline.collapse.fills)
         await p.settled()
+        assert await p.records() == 0
         assert (await p.get()).body == p.files.body
         assert len(p.files.asked) == 2, "nothing partial was stored as whole"
 
