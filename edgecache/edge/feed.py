@@ -74,6 +74,8 @@ class Feed:
         self.tags = tags
         self.single = first == last
         self.ended = False
+        self.given_up = False
+        """The origin is known to have another version by now."""
         self._turns = turns
         self._has_turn = False
         self._waits = body is None

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from edgecache.edge.buffer import Budget, FillBuffer
 from edgecache.edge.codings import Codings, Job
+from edgecache.edge.feed import Feed
 from edgecache.edge.lookup import Candidate, Place, Shelf
 from edgecache.edge.sites import Site
 from edgecache.edge.slices import Slicer
@@ -50,6 +51,7 @@ class InSlices:
     response: Response
     """As it came, for the one who asked."""
     origin_status: int
+    feed: Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ class Fill:
                     and not (sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags))
                     and coding.matches(stored.selecting, request.headers)
                 )
-            case InSlices(stored):
+            case InSlices(stored=stored, feed=feed):
+                if feed.ended or feed.given_up:
+                    return False
                 overtaken = sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags)
                 return not overtaken and coding.matches(stored.selecting, request.headers)
             case _:
@@ -411,7 +415,7 @@ class Fill:
         feed = self.slicer.feed(
             ask, first // size, last // size, fill_seq=self.fill_seq, tags=self.tags, body=origin.body
         )
-        self.outcome.set_result(InSlices(stored, self.shelf.keys(place)[0], response, origin.head.status))
+        self.outcome.set_result(InSlices(stored, self.shelf.keys(place)[0], response, origin.head.status, feed))
         self.release()  # others find the manifest now, and wait for slices one by one
         await self._everybody_here()
         await asyncio.wait([self.slicer.run(feed)])

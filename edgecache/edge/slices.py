@@ -157,7 +157,10 @@ class Slicer:
         return SliceReader(self, ask, key, tags, visit.sequence)
 
     def drop(self, key: bytes, stored: StoredResponse) -> None:
-        """Remove the manifest, unless another has taken its place."""
+        """Remove the manifest, unless another has taken its place: its version is no more."""
+        if stored.sliced is not None:
+            for feed in self._feeds.get(stored.sliced.key, ()):
+                feed.given_up = True
         entry = self.shelf.store.peek(key)
         if entry is None:
             return
