@@ -1,0 +1,249 @@
+"""What serves the operator."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterable
+
+from edgecache import __version__
+from edgecache.admin.dialects.build import admin_desk
+from edgecache.admin.node import Explanation
+from edgecache.admin.server import AdminServer
+from edgecache.app.parts import bind, make_purge_log, make_sites
+from edgecache.app.shared import Shared
+from edgecache.config import certificates
+from edgecache.config.model import Config
+from edgecache.edge.explain import Explainer
+from edgecache.edge.lookup import Shelf
+from edgecache.edge.sites import Sites
+from edgecache.http.clock import wall_clock
+from edgecache.http.headers import Headers
+from edgecache.http.tasks import spawn
+from edgecache.observe.metrics import Figure, Reader
+from edgecache.observe.slots import (
+    Gauge,
+    NodeSlot,
+    gauge_total,
+)
+from edgecache.purge.following import Following, coordinator_client
+from edgecache.purge.keeper import PurgeKeeper
+from edgecache.purge.log import LocalLog
+from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
+from edgecache.store.disk import DiskStore
+from edgecache.store.node import disk_figures
+from edgecache.store.tiers import TieredStore
+
+_log = logging.getLogger("edgecache")
+
+
+_MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds"})
+"""Figures of the arena that only grow."""
+
+
+_DISK_STATES = frozenset({"on", "records", "bytes_used"})
+
+
+_DAY_S = 86_400.0
+
+
+_PRUNE_S = 60.0
+
+
+class Control:
+    """What serves the operator: the admin API, the node's figures, the purge log (`admin.node.Node`).
+
+    It stands beside the workers and sees them only through the arena.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        shared: Shared,
+        token: str,
+        *,
+        sites: Sites | None = None,
+        purge_log: LocalLog | None = None,
+        tiers: TieredStore | None = None,
+        in_flight: Callable[[bytes], bool] | None = None,
+        process: int = 0,
+    ) -> None:
+        """`sites`, `purge_log`, `tiers` and `in_flight` are the worker's, where there is one in the same process; else
+        `process` is this process's slot in the arena."""
+        self.config = config
+        self.name = config.name
+        self._shared = shared
+        self._own_sites = sites is None
+        self._sites = sites if sites is not None else make_sites(config)
+        apart = purge_log is None and shared.disk is not None
+        self._keeper = shared.disk.keeper() if shared.disk is not None and apart else None
+        self._tiers = (
+            shared.disk.tiers(shared.store, process, sweeps=True) if shared.disk is not None and apart else None
+        )
+        self._log = purge_log if purge_log is not None else make_purge_log(config, shared, self._sites, self._keeper)
+        self._coordinator = coordinator_client(config.purge)
+        self._following = Following(
+            config.purge,
+            edge=config.name,
+            arena=shared.arena,
+            turn=shared.turn,
+            sites=shared.sites_ever,
+            cache_keys=self._sites.cache_keys,
+            keeper=self._log.keeper,
+        )
+        self._reader = Reader(shared.counters, shared.layout, (self._figures,))
+        self._explainer = Explainer(
+            self._sites,
+            Shelf(self._tiers or tiers or shared.store),
+            in_flight or shared.leases(0).held,
+            wall_clock,
+            pass_when_silent=config.purge.when_silent == "pass",
+        )
+        desk = admin_desk(config.purge, self._sites.names)
+        self.admin = AdminServer(self, config.admin, config.purge, token, desk=desk)
+        swept = self._tiers or tiers
+        self._swept = swept.disk if swept is not None else None
+        self._pruning: asyncio.Task[None] | None = None
+        self._first_end: float | None = None
+        """When the first certificate ends."""
+        self._daily: asyncio.TimerHandle | None = None
+
+    async def start(self, door: socket.socket | None = None) -> None:
+        """Raises `StartError`."""
+        if self._keeper is not None:
+            self._keeper.start()
+        if self._tiers is not None:
+            await self._tiers.disk.start()
+        await self._following.start()
+        if self._swept is not None and self._log.keeper is not None:
+            self._pruning = spawn(self._prune(self._swept, self._log.keeper), "purge-prune")
+        await bind(self.admin.start(door), f"admin {self.config.admin.address}")
+        self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
+        self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
+
+    async def _prune(self, disk: DiskStore, keeper: PurgeKeeper) -> None:
+        """What nothing on disk needs any more is not kept beside it."""
+        done = 0
+        while True:
+            await asyncio.sleep(_PRUNE_S)
+            if (through := disk.clean_through) > done:
+                await keeper.prune(through)
+                done = through
+
+    def _look_at_certificates(self) -> None:
+        """Once a day, for who never reloads. What has been renewed and not loaded is not served yet: no all-clear."""
+        _, warnings = certificates.watched(self.config, wall_clock())
+        for warning in warnings:
+            _log.warning("%s", warning)
+        self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
+
+    async def close(self) -> None:
+        if self._daily is not None:
+            self._daily.cancel()
+        if self._pruning is not None:
+            self._pruning.cancel()
+            await asyncio.wait([self._pruning])
+        await self.admin.close()
+        await self._following.close()
+        if self._tiers is not None:
+            await self._tiers.disk.close()
+        if self._keeper is not None:
+            await self._keeper.close()
+        if self._own_sites:
+            await asyncio.gather(*(site.origin.close() for site in self._sites.all))
+
+    # --- what the admin API asks (admin.node.Node) ---
+
+    def ready(self) -> tuple[bool, str]:
+        read = self._shared.counters.read
+        if read(NodeSlot.DRAINING):
+            return False, "shutting down"
+        if not read(NodeSlot.GENERATION):
+            return False, "starting"
+        if not read(NodeSlot.WORKERS_READY):
+            return False, "no worker is running"
+        return self._following.ready()
+
+    async def purge(
+        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+    ) -> PurgeReceipt:
+        if self._coordinator is not None:
+            return await self._coordinator.purge(order, wait=wait, timeout_s=timeout_s, key=key)
+        receipt = self._log.append(order)
+        if self._log.keeper is not None:
+            await self._log.keeper.kept()  # whoever has asked for it may rely on it, also after a crash
+        return receipt
+
+    async def purged(self, sequence: int) -> dict[str, object]:
+        if self._coordinator is not None:
+            return await self._coordinator.purged(sequence)
+        if not 0 < sequence <= self._shared.arena.sequence():
+            raise PurgeError(f"there was no purge {sequence} here", status=404)
+        return {"sequence": sequence, "edges": [{"edge": self.name, "applied": True}], "away": []}
+
+    async def edges(self) -> dict[str, object]:
+        if self._coordinator is not None:
+            return await self._coordinator.edges()
+        head = self._shared.arena.sequence()
+        here = {"edge": self.name, "connected": True, "position": head, "lag": 0, "version": __version__}
+        return {"head": head, "edges": [{**here, "since": self._shared.started_at}]}
+
+    async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
+        return await self._explainer.explain(method, url, headers)
+
+    def metrics(self) -> bytes:
+        return self._reader.exposition()
+
+    def stats(self) -> dict[str, object]:
+        shared, read = self._shared, self._shared.counters.read
+        return {
+            "edge": self.name,
+            "version": __version__,
+            "uptime_s": round(wall_clock() - shared.started_at, 1),
+            **self._reader.summary(),
+            "memory": shared.arena.stats(),
+            **({"disk": disk_figures(shared.counters)} if shared.disk is not None else {}),
+            "connections": gauge_total(shared.counters, Gauge.CONNECTIONS),
+            "fills": gauge_total(shared.counters, Gauge.FILLS),
+            "purges": {"sequence": shared.arena.sequence(), **self._following.stats()},
+            "processes": {
+                "workers": read(NodeSlot.WORKERS),
+                "ready": read(NodeSlot.WORKERS_READY),
+                "died": read(NodeSlot.PROCESSES_DIED),
+                "configuration": read(NodeSlot.GENERATION),
+                "reloads_refused": read(NodeSlot.RELOADS_REFUSED),
+            },
+        }
+
+    def _figures(self) -> Iterable[Figure]:
+        shared, read = self._shared, self._shared.counters.read
+        for name, value in shared.arena.stats().items():
+            text = f"Memory tier: {name.replace('_', ' ')}."
+            yield Figure(f"memory_{name}", text, float(value), counter=name in _MEMORY_COUNTS)
+        if shared.disk is not None:
+            for name, value in disk_figures(shared.counters).items():
+                counts = name not in _DISK_STATES
+                yield Figure(f"disk_{name}", f"Disk tier: {name.replace('_', ' ')}.", float(value), counter=counts)
+        connections, fills = (gauge_total(shared.counters, gauge) for gauge in (Gauge.CONNECTIONS, Gauge.FILLS))
+        yield Figure("connections", "Client connections open.", float(connections))
+        yield Figure("fills_under_way", "Fetches under way that others may join.", float(fills))
+        yield Figure("purge_sequence", "Number of the last purge applied.", float(shared.arena.sequence()))
+        yield from self._fleet_figures()
+        yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))
+        yield Figure("workers_ready", "Workers that serve.", float(read(NodeSlot.WORKERS_READY)))
+        if self._first_end is not None:
+            yield Figure("certificate_not_after_seconds", "When the first certificate ends.", self._first_end)
+
+    def _fleet_figures(self) -> Iterable[Figure]:
+        fleet = self._following.stats()
+        if not fleet:
+            return
+        yield Figure("purge_silent", "1 while purges may be missing: see purge.when_silent.", float(fleet["silent"]))
+        yield Figure("purge_connected", "1 while connected to the purge coordinator.", float(fleet["connected"]))
+        yield Figure("purge_caught_up", "1 while nothing of its log is missing.", float(fleet["caught_up"]))
+        yield Figure("purge_position", "Number up to which its log is applied and kept.", float(fleet["position"]))
+        yield Figure("purge_lag", "Purges known to be missing.", float(fleet["lag"]))
+        yield Figure("purge_applied", "Purges applied from it.", float(fleet["applied"]), counter=True)
+        yield Figure("purge_resets", "Times everything was purged for a gap.", float(fleet["resets"]), counter=True)
+        if fleet["heard_ago_s"] is not None:
+            text = "Seconds since it was last known that nothing is missing."
+            yield Figure("purge_heard_ago_seconds", text, fleet["heard_ago_s"])
