@@ -323,6 +323,7 @@ class Volume:
                     self.counters.refused += 1
                     if put.name is not None:
                         self._gone.append(put.name)
+                    self._drop_older(put)
                     continue
                 until = max(put.record.fresh_until, put.record.stale_until)
                 keep_s = None if until == float("inf") else max(until - now, 0.0) + self.keep_s
@@ -335,6 +336,15 @@ class Volume:
                 self.counters.stored += 1
         if settle:
             self.settle()
+
+    def _drop_older(self, put: Put) -> None:
+        """In a transaction: what this was to take the place of is not to come back, only since this may not be used."""
+        row = self.database.row(put.key)
+        if row is not None:
+            with suppress(DiskRecordError):
+                if decode_tag(row[4])[0] > put.record.fill_seq:
+                    return
+            self.drop([(row[0], row[1], row[2])])
 
     def _encoded(self, put: Put) -> tuple[Columns, bytes]:
         body = b"".join(put.body) if put.name is None else None

@@ -54,6 +54,8 @@ class DiskTier(RuleBasedStateMachine):
             assert job.outcome == (self.purges(fill_seq, tags) == 0)
             if job.outcome:
                 self.stored[name] = (job.record, b"".join(job.body))
+            elif name in self.stored and self.stored[name][0].fill_seq <= fill_seq:
+                del self.stored[name]
 
     @rule(name=NAMES)
     def remove(self, name: int) -> None:

@@ -163,6 +163,20 @@ def test_a_refused_body_leaves_nothing(volume: Volume, purges: Purges) -> None:
     assert volume.usage()["bytes_journalled"] == 0
 
 
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_what_a_refused_record_was_to_replace_does_not_come_back(volume: Volume, purges: Purges, size: int) -> None:
+    put(volume, "a", body("older", size))
+    purges.purge(1)
+    assert not put(volume, "a", body("newer", size), record("a", tags=(1,)))
+    assert volume.get(key("a")) is None
+    assert not body_files(volume.path)
+    put(volume, "a", body("newest", size), record("a", tags=(1,), fill_seq=1))
+    assert not put(volume, "a", body("newer", size), record("a", tags=(1,)))
+    entry = volume.get(key("a"))
+    assert entry is not None, "not what was filled after the purge"
+    entry.close()
+
+
 def test_a_softly_purged_record_says_so(volume: Volume, purges: Purges) -> None:
     put(volume, "a", b"1", record("a", tags=(1,)))
     purges.purge(1, soft=True)
