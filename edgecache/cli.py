@@ -172,7 +172,7 @@ def serve(
 @click.option("--listen", metavar="ADDR:PORT", default="127.0.0.1:8080", show_default=True, help="Public address.")
 @click.option("--admin", metavar="ADDR:PORT", default="127.0.0.1:8081", show_default=True, help="Admin API's address.")
 def demo(*, listen: str, admin: str) -> None:
-    """A small bundled site and an edge in front of it, on this machine, until Ctrl-C.
+    """A small bundled site, two edges, a coordinator and GeoDNS, on this machine, until Ctrl-C.
 
     Its pages show the Cache-Status they came with: misses, hits, revalidation, purging by surrogate key.
     """

@@ -1,7 +1,7 @@
 """The demo's GeoDNS, in the same process.
 
-It knows three PoPs, of which the demo's edge is one, and three networks that stand for continents. It looks after the
-edge as it would after any; the other two addresses are from documentation.
+It knows two PoPs, the demo's edges, and networks that stand for continents: those that clients name (`+subnet=`), and
+those that the demo's resolver tells of clients on 127.1.0.0/16 and so on. It looks after the edges as after any.
 """
 
 import secrets
@@ -19,7 +19,10 @@ from edgecache.geodns.tally import Layout, Rows
 from edgecache.http.sockets import bind_both
 
 NAME: Final = "www.demo.example"
+ZONE: Final = "demo.example"
 EUROPE, AMERICA, ASIA = "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"
+EUROPEAN, AMERICAN = "127.1.0.9", "127.2.0.9"
+"""Addresses of this machine that stand for clients of the resolver."""
 
 _FILE = """
 location:
@@ -27,24 +30,23 @@ location:
     - {{network: {europe}, country: DE}}
     - {{network: {america}, country: US}}
     - {{network: {asia}, country: SG}}
-  default: [here]
+    - {{network: 127.1.0.0/16, country: DE}}
+    - {{network: 127.2.0.0/16, country: US}}
+  default: [frankfurt]
+check: {{type: tcp, port: {port}, interval: 1s, timeout: 500ms, fall: 2}}
 pops:
-  - name: here
-    latitude: 50.1
-    longitude: 8.7
-    addresses: [127.0.0.1]
-    check: {{type: tcp, port: {port}, interval: 1s, timeout: 500ms}}
-  - {{name: new-york, latitude: 40.7, longitude: -74.0, addresses: [192.0.2.2], check: {{type: none}}}}
-  - {{name: singapore, latitude: 1.4, longitude: 103.8, addresses: [192.0.2.3], check: {{type: none}}}}
-zones: [{{name: demo.example, nameservers: [ns1], geo: [{{name: www, ttl: 10s, min_ttl: 1s}}]}}]
+  - {{name: frankfurt, latitude: 50.1, longitude: 8.7, addresses: ["{first}"]}}
+  - {{name: new-york, latitude: 40.7, longitude: -74.0, addresses: ["{second}"]}}
+zones: [{{name: {zone}, nameservers: [ns1], geo: [{{name: www, ttl: 10s, min_ttl: 1s}}]}}]
 """
 
 
 class Directory:
-    """A GeoDNS for one edge of this machine."""
+    """A GeoDNS for two edges of this machine."""
 
-    def __init__(self, edge_port: int) -> None:
-        text = _FILE.format(europe=EUROPE, america=AMERICA, asia=ASIA, port=edge_port)
+    def __init__(self, first: str, second: str, port: int) -> None:
+        """The addresses of the edges, and the port of both."""
+        text = _FILE.format(europe=EUROPE, america=AMERICA, asia=ASIA, first=first, second=second, port=port, zone=ZONE)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "geodns.yaml")
             file.write_text(text, encoding="utf-8")

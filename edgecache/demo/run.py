@@ -1,11 +1,17 @@
-"""`edgecache demo`: the shop and an edge in front of it, in one process and one event loop, until Ctrl-C."""
+"""`edgecache demo`: the shop, an edge in front of it and GeoDNS, in one process and one event loop, until Ctrl-C.
+
+Beside them runs the rest of a small fleet (`fleet`): a coordinator, a second edge, and a resolver.
+"""
 
 import asyncio
 import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import uvloop
@@ -15,7 +21,8 @@ from edgecache.admin import tokens
 from edgecache.app import Edge, Shared, StartError
 from edgecache.config.model import Config
 from edgecache.config.units import Address
-from edgecache.demo.directory import ASIA, EUROPE, NAME, Directory
+from edgecache.demo.directory import AMERICA, AMERICAN, EUROPE, EUROPEAN, NAME, ZONE, Directory
+from edgecache.demo.fleet import SECOND, Fleet
 from edgecache.demo.origin import Shop
 from edgecache.observe import log
 
@@ -39,7 +46,7 @@ class AdminEdge:
     async def purge(self, key: str) -> str:
         try:
             async with self._session.post(
-                f"{self.url}/v1/purge", json={"keys": [key]}, headers=self._headers
+                f"{self.url}/v1/purge", json={"keys": [key], "wait": True, "timeout_s": 2}, headers=self._headers
             ) as answer:
                 said = await answer.json()
                 if answer.status != 200:
@@ -47,7 +54,8 @@ class AdminEdge:
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as error:
             return f"purge of {key} failed: {error or type(error).__name__}"
         slowest = max((edge["duration_s"] for edge in said["edges"]), default=0.0)
-        return f"purged {key}: number {said['sequence']}, applied in {slowest * 1000:.2f} ms"
+        applied = [edge["edge"] for edge in said["edges"] if edge["applied"]]
+        return f"purged {key}: number {said['sequence']}, applied by {', '.join(applied)} in {slowest * 1000:.2f} ms"
 
     async def requests(self) -> int | None:
         try:
@@ -74,37 +82,46 @@ async def _run(listen: Address, admin: Address, token: str, say: Say) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    timeout = aiohttp.ClientTimeout(total=ASK_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgecache-demo-")))
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_S)))
         behind = AdminEdge(session, token)
         shop = Shop(behind)
         runner = web.AppRunner(shop.app(), handle_signals=False, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        origin_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        fleet = Fleet(folder)
+        stack.push_async_callback(fleet.close)
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            origin_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            try:
-                edge = await _edge(listen, admin, origin_url, token)
-            except StartError as error:
-                say(f"edgecache demo: {error}")
-                say("Other ports can be chosen: edgecache demo --listen 127.0.0.1:9080 --admin 127.0.0.1:9081")
-                return 2
-            shop.site_url = _url(Address(listen.host, edge.listeners[0].port))
-            behind.url = _url(edge.admin.address)
-            dns = Directory(edge.listeners[0].port)
+            await fleet.coordinate()
+            edge = await _edge(listen, admin, origin_url, token, fleet)
+        except (StartError, OSError) as error:
+            say(f"edgecache demo: {error}")
+            say("Other ports can be chosen: edgecache demo --listen 127.0.0.1:9080 --admin 127.0.0.1:9081")
+            return 2
+        stack.push_async_callback(edge.close, STOP_S)
+        stack.callback(shop.end_feeds)
+        port = edge.listeners[0].port
+        shop.site_url = _url(Address(listen.host, port))
+        behind.url = _url(edge.admin.address)
+        dns = Directory(_at_home(listen.host), SECOND, port)
+        try:
+            await fleet.second(port, origin_url)
             await dns.start()
-            say(greeting(shop.site_url, origin_url, behind.url, dns.port))
-            await stop.wait()
-            say("Stopping.")
-            await dns.close()
-            shop.end_feeds()
-            await edge.close(STOP_S)
-        finally:
-            await runner.cleanup()
+            stack.push_async_callback(dns.close)
+            await fleet.resolve(ZONE, dns.port)
+        except OSError as error:
+            say(f"edgecache demo: {error}")
+            return 2
+        say(greeting(shop.site_url, origin_url, behind.url, dns.port, fleet))
+        await stop.wait()
+        say("Stopping.")
     return 0
 
 
-async def _edge(listen: Address, admin: Address, origin_url: str, token: str) -> Edge:
+async def _edge(listen: Address, admin: Address, origin_url: str, token: str, fleet: Fleet) -> Edge:
     """An edge like any other, but for two things that let a person see what it does. Raises `StartError`.
 
     It shows surrogate keys; and the *reload* button, which makes browsers ask for `max-age=0`, does not send it to the
@@ -112,17 +129,28 @@ async def _edge(listen: Address, admin: Address, origin_url: str, token: str) ->
     """
     config = Config.model_validate(
         {
+            "name": "frankfurt",
             "listen": [str(listen)],
             "admin": {"address": str(admin)},
             "memory": {"size": "64MiB"},
             "sites": [{"origin": origin_url, "expose_surrogate_keys": True}],
             "cache": {"honour_request_directives": False},
+            "purge": {
+                "coordinator": fleet.coordinator,
+                "token_file": str(fleet.token_file),
+                "max_silence": "5s",
+            },
             "log": {"access": {"format": "off"}},
         }
     )
     edge = Edge(config, Shared(config), token)
     await edge.start()
     return edge
+
+
+def _at_home(host: str) -> str:
+    """The address of this machine under which it is reached here."""
+    return "127.0.0.1" if host in {"", "0.0.0.0", "::", "::1", "localhost"} else host  # noqa: S104 - compared
 
 
 def _url(address: Address) -> str:
@@ -140,24 +168,38 @@ def _command() -> str:
     return (called if near.startswith("..") else near) + tail
 
 
-def greeting(site: str, origin: str, admin: str, dns: int) -> str:
+def greeting(site: str, origin: str, admin: str, dns: int, fleet: Fleet) -> str:
     """The first lines: where to point a browser, and what to try next."""
     command = _command()
     to = "" if admin == f"http://{ADMIN}" else f" --to {admin}"
+    port = site.rpartition(":")[2]
+    if fleet.resolver_port:
+        resolver = f"127.0.0.1 port {fleet.resolver_port}: unbound, which tells GeoDNS where its clients are"
+        ask = f"dig +short -p {fleet.resolver_port} @127.0.0.1 {NAME}"
+        asked = (f"{ask} -b {EUROPEAN}", f"{ask} -b {AMERICAN}")
+    else:
+        resolver = "none: install unbound to see one between clients and GeoDNS"
+        ask = f"dig +short -p {dns} @127.0.0.1 {NAME}"
+        asked = (f"{ask} +subnet={EUROPE}", f"{ask} +subnet={AMERICA}")
     return f"""\
 edgecache demo: listening on {site}
 
   Open        {site}/
   Origin      {origin}/   (the same shop without the edge)
   Admin API   {admin}/v1/stats
-  GeoDNS      127.0.0.1 port {dns}: {NAME} is this edge for Europe, and two that are not there for others
+  Edges       frankfurt at {site}, new-york at http://{SECOND}:{port} (process {fleet.second_pid})
+  Coordinator {fleet.coordinator}: what is purged at one edge is gone from both
+  GeoDNS      127.0.0.1 port {dns}: {NAME} is the nearest edge that is well
+  Resolver    {resolver}
 
 To try in another terminal:
 
   curl -so /dev/null -D - {site}/products/42 | grep -i -e ^cache-status -e ^age    # twice: miss, hit
   {command} explain{to} {site}/products/42
-  {command} purge{to} --key product-42
+  {command} purge{to} --key product-42 --wait    # a row for each edge
   {command} stats{to}
-  dig +short @127.0.0.1 -p {dns} +subnet={EUROPE} {NAME}    # a client in Europe; in Asia: +subnet={ASIA}
+  {asked[0]}    # a client in Europe
+  {asked[1]}    # a client in America
+  kill -9 {fleet.second_pid}    # new-york is gone: three seconds later America is sent to frankfurt
 
 Ctrl-C stops it."""

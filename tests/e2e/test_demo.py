@@ -1,6 +1,7 @@
 """The demo as a person sees it: start, look, reload, publish, look again."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -10,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import dns.asyncquery
+import dns.message
 import pytest
 
 from tests.conftest import require
 from tests.e2e.browser import Tab, chromium
-from tests.e2e.edge import Process
+from tests.e2e.edge import TOKEN, Process
 
 pytestmark = pytest.mark.e2e
 
@@ -149,4 +152,47 @@ async def test_it_stops_at_once_with_pages_open(number: signal.Signals) -> None:
         assert await asyncio.to_thread(running.process.wait, 20) == 0
     finally:
         running.stop()
+    assert running.complaints() == []
+
+
+async def test_two_edges_one_purge_and_a_resolver_that_finds_the_next_edge() -> None:
+    require("unbound")
+    running = Process("demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", signs=("listening on",))
+    try:
+        port = running.ports()[0]
+        async with asyncio.timeout(20):
+            while not (killed := re.search(r"kill -9 (\d+)", "\n".join(running.lines))):  # noqa: ASYNC110 - its output
+                await asyncio.sleep(0.02)
+        text = "\n".join(running.lines)
+        resolver = int(re.search(r"dig \+short -p (\d+)", text)[1])  # type: ignore[index]
+        admin = re.search(r"Admin API +(http://[^/]+)", text)[1]  # type: ignore[index]
+
+        async def nearest(source: str) -> str:
+            query = dns.message.make_query("www.demo.example", "A")
+            answer = await dns.asyncquery.udp(query, "127.0.0.1", 10, resolver, source=source)
+            return str(answer.answer[0][0])
+
+        assert (await nearest("127.1.0.9"), await nearest("127.2.0.9")) == ("127.0.0.1", "127.0.0.2")
+        async with aiohttp.ClientSession() as session:
+
+            async def status(address: str) -> str:
+                async with session.get(f"http://{address}:{port}/products/42") as answer:
+                    return answer.headers["Cache-Status"]
+
+            for address in ("127.0.0.1", "127.0.0.2"):
+                await status(address)
+                assert "hit" in await status(address)
+            command = (sys.executable, "-m", "edgecache", "purge", "--to", admin, "--key", "product-42", "--wait")
+            env = {**os.environ, "EDGECACHE_TOKEN": TOKEN}
+            told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, env=env)
+            assert {"frankfurt", "new-york"} <= set(told.stdout.split())
+            for address in ("127.0.0.1", "127.0.0.2"):
+                assert "uri-miss" in await status(address)
+        os.kill(int(killed[1]), signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while await nearest("127.2.0.9") != "127.0.0.1":  # noqa: ASYNC110 - another process's clock
+                await asyncio.sleep(0.1)
+    finally:
+        code = running.stop()
+    assert code == 0, running.lines
     assert running.complaints() == []
