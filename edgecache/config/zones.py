@@ -16,6 +16,7 @@ from dns.rdatatype import RdataType
 
 from edgecache.config.geodns import GeoDnsConfig, GeoNameConfig, RecordConfig, ZoneConfig
 from edgecache.config.options import Path
+from edgecache.config.salvage import is_unread
 
 IN = dns.rdataclass.IN
 _NOT_HERE = frozenset({"SOA", "OPT", "ANY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY"})
@@ -48,10 +49,12 @@ class Finding:
 
 
 def read_zones(config: GeoDnsConfig) -> tuple[tuple[ZoneData, ...], list[Finding]]:
-    """Every zone, and everything that is wrong. Reads zone files."""
+    """Every zone, and everything that is wrong. Reads zone files. `config` may be what was salvaged of one."""
     found: list[Finding] = []
     zones: dict[dns.name.Name, ZoneData] = {}
     for index, zone in enumerate(config.zones):
+        if is_unread(zone.name):
+            continue
         path: Path = ("zones", index)
         origin = _name(zone.name, dns.name.root)
         if origin is None or origin == dns.name.root:
@@ -82,7 +85,7 @@ class _Reader:
 
     def read(self, index: int) -> ZoneData:
         zone = self._zone
-        if zone.file is not None:
+        if zone.file is not None and not is_unread(zone.file):
             self._read_file(zone.file)
         self._apex()
         for number, record in enumerate(zone.records):
@@ -118,7 +121,8 @@ class _Reader:
             texts = [server.to_text() for server in servers if server is not None]
             self._put(self._origin, RdataType.NS, texts, int(zone.ttl_s), (*self._path, "nameservers"))
         if RdataType.NS not in nodes:
-            self._wrong(self._path, "nameservers: at least one, unless they are in `file`")
+            if not any(map(is_unread, (*zone.nameservers, zone.file))):
+                self._wrong(self._path, "nameservers: at least one, unless they are in `file`")
             return
         if RdataType.SOA in nodes:
             return
@@ -133,12 +137,16 @@ class _Reader:
 
     def _target(self, text: str, key: Path) -> dns.name.Name | None:
         """A name somebody else may own: without a dot in it, one of the zone's."""
+        if is_unread(text):
+            return None
         name = _name(text, self._origin if "." not in text else dns.name.root)
         if name is None:
             self._wrong((*self._path, *key), "a host name such as ns1.example.com")
         return name
 
     def _owner(self, text: str, path: Path) -> dns.name.Name | None:
+        if is_unread(text):
+            return None
         name = _name(text, self._origin)
         if name is None or not name.is_subdomain(self._origin):
             self._wrong(path, f'a name within {self._origin}, such as www or "@"')
@@ -150,6 +158,8 @@ class _Reader:
 
     def _record(self, record: RecordConfig, path: Path) -> None:
         name = self._owner(record.name, (*path, "name"))
+        if is_unread(record.type):
+            return
         try:
             rdtype = dns.rdatatype.from_text(record.type)
         except (dns.rdatatype.UnknownRdatatype, ValueError):
@@ -165,6 +175,8 @@ class _Reader:
     def _put(self, name: dns.name.Name, rdtype: RdataType, texts: Iterable[str], ttl_s: int, path: Path) -> None:
         rdatasets = self._nodes.setdefault(name, {})
         for number, text in enumerate(texts):
+            if is_unread(text):
+                continue
             try:
                 rdata = dns.rdata.from_text(IN, rdtype, _quoted(text, rdtype), self._origin, relativize=False)
             except (dns.exception.DNSException, ValueError, UnicodeError) as error:

@@ -1,12 +1,19 @@
 """The file of `edgecache geodns`: what is read, and every error at once with its place."""
 
+import json
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import dns.name
 import pytest
+from pydantic import ValidationError
 
+from edgecache.config.geodns import GeoDnsConfig
 from edgecache.config.load import ConfigError, Override
 from edgecache.config.load_geodns import LoadedGeo, is_geodns, load_geodns
+from edgecache.config.options import spell
 
 ROOT = Path(__file__).parents[2]
 POPS = "pops: [{name: a, latitude: 50, longitude: 8, addresses: [192.0.2.1]}]\n"
@@ -98,6 +105,109 @@ zones:
         "zones[2]",
         "zones[3].name",
     }
+
+
+def test_wrong_keys_hide_no_wrong_names_and_zones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(
+            tmp_path,
+            """
+pops:
+  - {name: a, latitude: 91, longitude: 8, addresses: [192.0.2.1]}
+  - {name: a, latitude: 50, longitude: 8, addresses: [192.0.2.1], standby: perhaps}
+location:
+  default: ["no word", b]
+  networks: [{network: 10.0.0.0/8, latitude: 1, pops: [b]}]
+zones:
+  - name: z.example
+    nameservers: [ns1.z.example]
+    ttl: soon
+    records:
+      - {name: www, type: 5, data: x}
+      - {name: www, type: A, data: nonsense}
+    geo:
+      - {name: g, ttl: 1s, min_ttl: 2s, pops: [c]}
+      - {name: h, answers: 0, all_down: d}
+  - {name: z.example, nameservers: 5}
+""",
+        )
+    assert [problem.path for problem in caught.value.problems] == [
+        "pops[0].latitude",
+        "pops[1].standby",
+        "pops[1].name",
+        "location.default[0]",
+        "location.default[1]",
+        "location.networks[0]",
+        "location.networks[0].pops[0]",
+        "zones[0].ttl",
+        "zones[0].records[0].type",
+        "zones[0].records[1].data[0]",
+        "zones[0].geo[0]",
+        "zones[0].geo[0].pops[0]",
+        "zones[0].geo[1].answers",
+        "zones[0].geo[1].all_down",
+        "zones[1].nameservers[0]",
+        "zones[1].name",
+    ]
+
+
+WHOLE: dict[str, Any] = {
+    "pops": [
+        {"name": "a", "latitude": 50, "longitude": 8, "addresses": ["192.0.2.1"], "check": {"type": "tcp"}},
+        {"name": "s", "latitude": 50, "longitude": 8, "addresses": ["192.0.2.9"], "standby": True},
+        {"name": "t", "latitude": 50, "longitude": 8, "addresses": ["192.0.2.9"], "standby": True},
+    ],
+    "location": {
+        "default": ["a"],
+        "networks": [{"network": "10.0.0.0/8", "country": "DE", "pops": ["a", "t"]}],
+        "overrides": [{"country": "DE", "pops": ["s"]}, {"continent": "EU", "pops": ["a"]}],
+    },
+    "zones": [
+        {
+            "name": "z.example",
+            "nameservers": ["ns1"],
+            "ttl": "1h",
+            "records": [{"name": "w", "type": "CNAME", "data": ["x"]}, {"name": "m", "type": "TXT", "data": "t"}],
+            "geo": [
+                {"name": "g", "pops": ["s"]},
+                {"name": "h", "pops": ["t"], "ttl": "9s", "all_down": "s"},
+                {"name": "i", "pops": ["t"]},
+            ],
+        },
+        {"name": "y.example", "nameservers": ["ns1.z.example"], "geo": ["www"]},
+    ],
+}
+JUNK = ({}, [], [{}], ["a", 5], "", "no word", 5, None, {"no": "such"})
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield (*path, key)
+        yield from places(one, (*path, key))
+
+
+@pytest.mark.parametrize("place", list(places(WHOLE)), ids=spell)
+def test_what_is_wrong_with_a_key_is_said_once(tmp_path: Path, place: tuple[Any, ...]) -> None:
+    """A valid file with one broken place: no finding follows from what could not be read."""
+    GeoDnsConfig.model_validate(WHOLE)
+    broken = 0
+    for junk in (*JUNK, "renamed"):
+        data = deepcopy(WHOLE)
+        holder: Any = data
+        for step in place[:-1]:
+            holder = holder[step]
+        if junk == "renamed" and isinstance(holder, dict):
+            holder["xyz"] = holder.pop(place[-1])
+        else:
+            holder[place[-1]] = junk
+        try:
+            GeoDnsConfig.model_validate(data)
+        except ValidationError as error:
+            broken += 1
+            told = {spell(one["loc"]) for one in error.errors()}
+            assert set(wrong(tmp_path, json.dumps(data))) <= told, junk
+    assert broken
 
 
 @pytest.mark.parametrize(
