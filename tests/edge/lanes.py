@@ -23,6 +23,7 @@ from edgecache.store.filebody import FileBody
 from edgecache.store.memory import Record
 from edgecache.store.tiers import TieredStore
 from edgecache.store.volume import Put
+from tests.edge.world import until
 
 PATIENCE_S = 2.0
 KIB = 1024
@@ -112,6 +113,9 @@ class Bench:
         if data.startswith(b"HEAD "):  # what answers it is a stored answer to GET
             await self.exchange(b"GET" + data[4:])
         await self.exchange(data)
+        slicer = self.edge.pipeline.slicer
+        if slicer is not None:
+            await until(lambda: not slicer.tees)  # what is written beside its way to us is found once it is whole
         ordinary = await self.told(data, pieces)
         self.lane.open = True
         served = self.lane.served

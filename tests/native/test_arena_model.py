@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edgecache._native import probe
 from edgecache._native.arena import Arena, Entry
+from edgecache.policy.stale import CLOCK_SLACK_S
 
 MAX_OBJECT = 3000
 KEYS = [bytes([i]) * 8 + bytes(7) + bytes([i * 73 % 256]) for i in range(1, 61)]
@@ -155,6 +156,7 @@ class ArenaAgainstModel(RuleBasedStateMachine):
             self.model.purges.verdict(stored.fill_seq, stored.tags)
             or int(numbers["flags"]) & denied
             or now >= numbers["fresh_until"]
+            or numbers["born_at"] > now + CLOCK_SLACK_S
         ):
             assert outcome == 1
         elif len(front) + gap + (0 if stored.own else len(body)) > room:
