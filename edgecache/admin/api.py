@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from pydantic import ValidationError
 
 from edgecache.admin.dialects.build import by_token
@@ -107,7 +108,7 @@ def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Applic
     admit = by_token(access.token, partial(node.purge, wait=True))
     foreign = [] if desk is None else [speaks(desk, lambda _: admit)]
     app = web.Application(
-        middlewares=[errors, *foreign, api.guard],
+        middlewares=[errors, *foreign, guard(access)],
         client_max_size=MAX_BODY_BYTES,
     )
     app.router.add_get("/healthz", api.healthz)
@@ -147,31 +148,38 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
+def guard(access: Access) -> Middleware:
+    """By a Host that is allowed, what reads; with the token, what changes too. What is open, by everybody."""
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in _OPEN:
+            return await handler(request)
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) != 1 or not host_allowed(hosts[0], access.hosts):
+            raise ApiError(403, "this Host is not allowed; add it to admin.hosts, or use the address", code="host")
+        if not (access.open_reads and request.method in ("GET", "HEAD")):
+            _require_token(request, access.token)
+        return await handler(request)
+
+    return guarded
+
+
+def _require_token(request: web.Request, right: TokenCheck) -> None:
+    given = request.headers.getall("Authorization", [])
+    challenge = 'Bearer realm="edgecache"'
+    if not given:
+        raise ApiError(401, "this needs the admin token: Authorization: Bearer …", WWW_Authenticate=challenge)
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not right(token.strip()):
+        raise ApiError(401, "the token is not the one of this server", WWW_Authenticate=challenge)
+
+
 class _Api:
     def __init__(self, node: Node, access: Access) -> None:
         self._node = node
         self._access = access
         self._document = document()
-
-    @web.middleware
-    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in _OPEN:
-            return await handler(request)
-        hosts = request.headers.getall("Host", [])
-        if len(hosts) != 1 or not host_allowed(hosts[0], self._access.hosts):
-            raise ApiError(403, "this Host is not allowed; add it to admin.hosts, or use the address", code="host")
-        if not (self._access.open_reads and request.method in ("GET", "HEAD")):
-            self._require_token(request)
-        return await handler(request)
-
-    def _require_token(self, request: web.Request) -> None:
-        given = request.headers.getall("Authorization", [])
-        challenge = 'Bearer realm="edgecache"'
-        if not given:
-            raise ApiError(401, "this needs the admin token: Authorization: Bearer …", WWW_Authenticate=challenge)
-        scheme, _, token = given[0].partition(" ")
-        if len(given) > 1 or scheme.lower() != "bearer" or not self._access.token(token.strip()):
-            raise ApiError(401, "the token is not the one of this edge", WWW_Authenticate=challenge)
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

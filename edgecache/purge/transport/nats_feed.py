@@ -24,7 +24,6 @@ from edgecache.purge.bus import (
     Heartbeat,
     LogEntry,
     LogPosition,
-    Lost,
     Purges,
     Record,
     Truncated,
@@ -32,12 +31,11 @@ from edgecache.purge.bus import (
 )
 from edgecache.purge.transport.nats_bus import edges_subject, report_text
 from edgecache.purge.transport.nats_log import NatsLog, NatsSettings
-from edgecache.purge.transport.websocket import Pace
+from edgecache.purge.transport.pace import PACE, Pace, reconnecting
 
 _log = logging.getLogger("edgecache.purge")
 
 HEARTBEAT_S: Final = 5.0
-_PACE: Final = Pace()
 
 
 class NatsFeed:
@@ -49,7 +47,7 @@ class NatsFeed:
         *,
         edge: str,
         clock: Callable[[], float],
-        pace: Pace = _PACE,
+        pace: Pace = PACE,
         chance: Callable[[], float] = random.random,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -74,27 +72,8 @@ class NatsFeed:
     async def close(self) -> None:
         self._closing.set()
 
-    async def events(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
-        failures = 0
-        clock = asyncio.get_running_loop().time
-        while not self._closing.is_set():
-            begun = clock()
-            connection = self._connection(position)
-            try:
-                async for event in connection:
-                    yield event
-                reason = "the edge stops"
-            except BusError as error:
-                reason = error.detail
-            finally:
-                await connection.aclose()
-            if self._closing.is_set():
-                return
-            failures = 0 if clock() - begun >= self._pace.steady_s else failures + 1
-            retry_s = self._pace.delay(failures, self._chance())
-            yield Lost(reason, retry_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), retry_s)
+    def events(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
+        return reconnecting(lambda: self._connection(position), self._closing, self._pace, self._chance)
 
     async def _connection(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
         """One connection's events. Ends by `BusError`, or without where the feed is closed."""

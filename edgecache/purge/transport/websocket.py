@@ -12,7 +12,6 @@ import random
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,8 +20,9 @@ import aiohttp
 from edgecache import __version__
 from edgecache.http.tasks import spawn
 from edgecache.purge import frames
-from edgecache.purge.bus import FeedEvent, Heartbeat, LogPosition, Lost, Purges, Welcome
+from edgecache.purge.bus import FeedEvent, Heartbeat, LogPosition, Purges, Welcome
 from edgecache.purge.frames import FrameError, Hello
+from edgecache.purge.transport.pace import PACE, FeedError, Pace, reconnecting
 
 _log = logging.getLogger("edgecache.purge")
 
@@ -31,26 +31,6 @@ SILENT_BEATS: Final = 3
 """Heartbeats that may be missed before a connection counts as lost."""
 MAX_REASON_BYTES: Final = 123
 """Of a close frame's reason (RFC 6455 §5.5)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When to try again: from `first_s` doubling to `most_s`, each time a random part of it, so that a thousand edges
-    do not come back in the same instant."""
-
-    first_s: float = 0.5
-    most_s: float = 30.0
-    steady_s: float = 10.0
-    """A connection that lasted so long was good: after it the pace begins anew."""
-    connect_s: float = 10.0
-
-    def delay(self, failures: int, part: float) -> float:
-        """`part`: 0 to 1, by chance."""
-        return float(min(self.most_s, self.first_s * 2 ** min(failures, 16)) * (0.1 + 0.9 * part))
-
-
-class FeedError(Exception):
-    """Why there is no connection; one line."""
 
 
 class WebSocketFeed:
@@ -63,7 +43,7 @@ class WebSocketFeed:
         edge: str,
         token: Callable[[], str | None],
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
-        pace: Pace = Pace(),
+        pace: Pace = PACE,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`url`: of the coordinator, such as https://purge.internal:8090. `token` and `tls` are asked before each
@@ -95,27 +75,8 @@ class WebSocketFeed:
         if self._session is not None:
             await self._session.close()
 
-    async def events(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
-        failures = 0
-        clock = asyncio.get_running_loop().time
-        while not self._closing.is_set():
-            begun = clock()
-            connection = self._connection(position)
-            try:
-                async for event in connection:
-                    yield event
-                reason = "the edge stops"
-            except FeedError as error:
-                reason = str(error)
-            finally:
-                await connection.aclose()
-            if self._closing.is_set():
-                return
-            failures = 0 if clock() - begun >= self._pace.steady_s else failures + 1
-            retry_s = self._pace.delay(failures, self._chance())
-            yield Lost(reason, retry_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), retry_s)
+    def events(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
+        return reconnecting(lambda: self._connection(position), self._closing, self._pace, self._chance)
 
     async def _connection(self, position: Callable[[], LogPosition | None]) -> AsyncGenerator[FeedEvent, None]:
         """One connection's events. Ends by `FeedError`, or without where the feed is closed."""

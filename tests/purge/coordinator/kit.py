@@ -21,7 +21,8 @@ from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.tokens import Scope, TokenBook
 from edgecache.purge.sqlite_log import Retention, SqliteLog
-from edgecache.purge.transport.websocket import Pace, WebSocketFeed
+from edgecache.purge.transport.pace import Pace
+from edgecache.purge.transport.websocket import WebSocketFeed
 
 QUICK = Pace(first_s=0.01, most_s=0.05, steady_s=0.0, connect_s=5.0)
 

@@ -20,7 +20,7 @@ from edgecache.purge.coordinator import hub as hub_module
 from edgecache.purge.coordinator import subscription
 from edgecache.purge.frames import Hello
 from edgecache.purge.message import PurgeOrder
-from edgecache.purge.transport.websocket import Pace
+from edgecache.purge.transport.pace import Pace
 from tests.purge.bus_contract import CALLER, NOW
 from tests.purge.coordinator.kit import LightEdge, Running, World
 

@@ -31,7 +31,8 @@ from edgecache.purge.keeper import PurgeKeeper, restore
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from edgecache.purge.sqlite_log import Retention, SqliteLog
-from edgecache.purge.transport.websocket import Pace, WebSocketFeed
+from edgecache.purge.transport.pace import Pace
+from edgecache.purge.transport.websocket import WebSocketFeed
 from edgecache.store.memory import MemoryStore
 from edgecache.store.tiers import TieredStore
 from tests.purge.simulated.parts import PATHS, SimConnection, SimDisk, SimExchange, SimOrigin, SimSocket, Versions, wall
