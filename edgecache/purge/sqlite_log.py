@@ -5,9 +5,7 @@ written wait and are written together, in one transaction with one sync. Where w
 transaction is refused and none is half there; the next one tries again. One thread writes, another reads.
 
     State (name, value)                          version, log (its identity), floor, floor_time
-    Log (sequence, time, text)                   text: the order, as in purge/frames
-    Used (key, sequence, time)                   idempotency keys
-    Audit (sequence, time, token, address, kind, targets, summary)      kept longer than the log
+    Log, Used, Audit                             as in purge/ledger
 
 The file is opened by one process only, which a lock on the side sees to.
 """
@@ -28,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from edgecache.http.tasks import spawn
-from edgecache.purge.audit import summary
+from edgecache.purge import ledger
 from edgecache.purge.bus import (
     Appended,
     AuditRecord,
@@ -43,6 +41,7 @@ from edgecache.purge.bus import (
     Truncated,
 )
 from edgecache.purge.frames import MAX_ORDER_BYTES, order_text
+from edgecache.purge.ledger import FORGOTTEN_TOGETHER, KEEP, Entry, Retention
 from edgecache.purge.message import PurgeOrder
 
 _log = logging.getLogger("edgecache.purge")
@@ -57,38 +56,16 @@ MOST_WAITING: Final = 20_000
 IN_MEMORY: Final = 4096
 IN_MEMORY_BYTES: Final = 16 << 20
 """The newest records, which most subscribers lack at any time, are kept in memory too."""
-FORGOTTEN_TOGETHER: Final = 5000
-"""Entries compacted in one transaction, so that appends do not wait long for it."""
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS Log (sequence INTEGER PRIMARY KEY, time REAL NOT NULL, text TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS Used (key TEXT PRIMARY KEY, sequence INTEGER NOT NULL, time REAL NOT NULL)
-       WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS UsedTime ON Used (time)",
-    """CREATE TABLE IF NOT EXISTS Audit (sequence INTEGER PRIMARY KEY, time REAL NOT NULL, token TEXT NOT NULL,
-       address TEXT NOT NULL, kind TEXT NOT NULL, targets INTEGER NOT NULL, summary TEXT NOT NULL)""",
+    *ledger.SCHEMA,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """What compaction leaves. An entry goes when it is older than `age_s` or more than `entries` are newer."""
-
-    age_s: float = 7 * 86_400.0
-    entries: int = 1_000_000
-    keys_s: float = 86_400.0
-    audit_s: float = 90 * 86_400.0
-    audit_entries: int = 10_000_000
 
 
 @dataclass(slots=True)
 class _Waiting:
-    order: PurgeOrder
-    text: str
-    now: float
-    caller: Caller
-    key: str | None
+    entry: Entry
     done: asyncio.Future[Appended]
 
 
@@ -97,7 +74,7 @@ class SqliteLog:
 
     shared = False
 
-    def __init__(self, folder: Path, retention: Retention = Retention()) -> None:
+    def __init__(self, folder: Path, retention: Retention = KEEP) -> None:
         self._folder = folder
         self._path = folder / FILE
         self._retention = retention
@@ -213,7 +190,7 @@ class SqliteLog:
             raise BusError("the log is closed")
         if len(self._waiting) >= MOST_WAITING:
             raise BusError("the log is slower than the purges that come in", remedy="purge at a lower rate")
-        waiting = _Waiting(order, text, now, caller, key, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(Entry(order, text, now, caller, key), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._wake.set()
         return await waiting.done
@@ -251,28 +228,22 @@ class SqliteLog:
         assert con is not None
         sequence = self._state.head
         found: list[Appended | BusError] = []
-        in_batch: dict[str, Record] = {}
-        used: list[tuple[str, int, float]] = []
         try:
             con.execute("BEGIN IMMEDIATE")
             if self.failing:  # what a failed commit may have left was refused, and is not to come back
                 for table in ("Log", "Used", "Audit"):
                     con.execute(f"DELETE FROM {table} WHERE sequence > ?", (sequence,))  # noqa: S608 - our own words
             for waiting in batch:
-                if waiting.key is not None:
-                    known = in_batch.get(waiting.key) or self._known(con, waiting)
-                    if known is not None:
-                        found.append(_again(known, waiting))
-                        continue
-                sequence += 1
-                record = Record(sequence, waiting.now, waiting.text)
-                if waiting.key is not None:
-                    in_batch[waiting.key] = record
-                    used.append((waiting.key, sequence, waiting.now))
-                con.execute("INSERT INTO Log VALUES (?, ?, ?)", (sequence, waiting.now, waiting.text))
-                con.execute("INSERT INTO Audit VALUES (?, ?, ?, ?, ?, ?, ?)", (sequence, waiting.now, *_audit(waiting)))
-                found.append(Appended(record, again=False))
-            con.executemany("INSERT OR REPLACE INTO Used VALUES (?, ?, ?)", used)
+                entry = waiting.entry
+                try:
+                    known = ledger.known(con, entry, self._retention.keys_s) if entry.key is not None else None
+                except KeyReused as error:
+                    found.append(error)
+                    continue
+                if known is None:
+                    sequence += 1
+                    known = Appended(ledger.insert(con, sequence, entry), again=False)
+                found.append(known)
             con.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             with contextlib.suppress(sqlite3.Error):
@@ -280,15 +251,6 @@ class SqliteLog:
                     con.execute("ROLLBACK")
             raise self._failure(error) from None
         return found
-
-    def _known(self, con: sqlite3.Connection, waiting: _Waiting) -> Record | None:
-        row = con.execute(
-            "SELECT Used.sequence, Used.time, Log.text FROM Used LEFT JOIN Log USING (sequence) WHERE key = ?",
-            (waiting.key,),
-        ).fetchone()
-        if row is None or row[1] < waiting.now - self._retention.keys_s:
-            return None
-        return Record(row[0], row[1], row[2] if row[2] is not None else waiting.text)
 
     def _remember(self, records: list[Record]) -> None:
         last = records[-1]
@@ -354,11 +316,8 @@ class SqliteLog:
             yield records
 
     async def audit(self, *, before: int | None, limit: int) -> Sequence[AuditRecord]:
-        rows = await self._select(
-            "SELECT * FROM Audit WHERE sequence < ? ORDER BY sequence DESC LIMIT ?",
-            (before if before is not None else self._state.head + 1, limit),
-        )
-        return [AuditRecord(*row) for row in rows]
+        upto = before if before is not None else self._state.head + 1
+        return await self._look(lambda con: ledger.audit(con, upto, limit))
 
     # --- compaction ---
 
@@ -381,9 +340,7 @@ class SqliteLog:
             known = dict(con.execute("SELECT name, value FROM State WHERE name IN ('floor', 'floor_time')").fetchall())
             floor, floor_time = known["floor"], known["floor_time"]
             head = con.execute("SELECT max(sequence) FROM Log").fetchone()[0] or floor
-            old = con.execute("SELECT sequence FROM Log WHERE time >= ? ORDER BY sequence LIMIT 1", (now - keep.age_s,))
-            aged = (old.fetchone() or (head + 1,))[0] - 1
-            through = max(aged, head - keep.entries)
+            through = max(ledger.aged(con, keep, now, head), head - keep.entries)
             upto = min(through, floor + FORGOTTEN_TOGETHER)
             if upto > floor:
                 floor_time = con.execute("SELECT time FROM Log WHERE sequence = ?", (upto,)).fetchone()[0]
@@ -392,12 +349,7 @@ class SqliteLog:
                     "UPDATE State SET value = ? WHERE name = ?", [(upto, "floor"), (floor_time, "floor_time")]
                 )
                 floor = upto
-            con.execute("DELETE FROM Used WHERE time < ?", (now - keep.keys_s,))
-            con.execute(
-                "DELETE FROM Audit WHERE sequence IN (SELECT sequence FROM Audit WHERE time < ? OR sequence <= ?"
-                " ORDER BY sequence LIMIT ?)",
-                (now - keep.audit_s, head - keep.audit_entries, FORGOTTEN_TOGETHER),
-            )
+            ledger.forget_beside(con, keep, now, head)
             con.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             with contextlib.suppress(sqlite3.Error):
@@ -421,11 +373,14 @@ class SqliteLog:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     async def _select(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        return await self._look(lambda con: con.execute(statement, values).fetchall())
+
+    async def _look(self, question: Callable[[sqlite3.Connection], T]) -> T:
         con = self._read_con
         if con is None or self._closed:
             raise BusError("the log is closed")
         try:
-            return await self._in(self._reader, lambda: con.execute(statement, values).fetchall())
+            return await self._in(self._reader, lambda: question(con))
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from None
 
@@ -441,13 +396,3 @@ class SqliteLog:
 _START_ANEW: Final = (
     "restore it from a backup, or move it away: a new log begins, and every edge takes what it has stored as purged"
 )
-
-
-def _again(known: Record, waiting: _Waiting) -> Appended | BusError:
-    if known.text != waiting.text:
-        return KeyReused("this idempotency key was used for another purge")
-    return Appended(known, again=True)
-
-
-def _audit(waiting: _Waiting) -> tuple[str, str, str, int, str]:
-    return waiting.caller.token, waiting.caller.address, *summary(waiting.order)

@@ -30,7 +30,8 @@ from edgecache.purge.coordinator.hub import Hub
 from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.tokens import TokenBook, TokensError
-from edgecache.purge.sqlite_log import Retention, SqliteLog
+from edgecache.purge.ledger import Retention
+from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.supervisor import machine
 
 _log = logging.getLogger("edgecache.purge")

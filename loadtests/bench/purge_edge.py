@@ -1,10 +1,11 @@
-"""What purging costs an edge: `python -m loadtests.bench.purge_edge [--quick]`.
+"""What purging costs an edge: `python -m loadtests.bench.purge_edge [--quick] [--alone]`.
 
 - Applying one key that a million stored objects carry, through the applier, and seeing that none is served.
 - CPU of a worker per hit: of an edge on its own, of one that follows a coordinator, and of that while 1,000 purges a
   second arrive. Each of 2,000 objects with ten tags is asked for in turn, so that nearly every hit meets an object that
   has to be compared with the purge table again. Turns alternate; the medians are shown.
 - From a purge call to its last acknowledgement, one edge, with and without a disk tier.
+- Purges a second that an edge on its own answers, asked by one caller and by fifty, with and without a disk tier.
 - Octets of purge state for each key that is remembered.
 """
 
@@ -26,6 +27,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 from edgecache._native import probe
@@ -51,6 +53,7 @@ from .procfs import TICKS_PER_S, parse_stat
 
 OBJECTS = 2000
 RATE = 1000
+TOKEN = "token-of-the-benchmark"
 GRANT = Grant("bench", b"", frozenset({Scope.ADMIN}))
 NUMBERS = {"born_at": 0.0, "fresh_until": 9e9, "stale_until": 9e9, "flags": 0, "status": 200, "fill_seq": 0}
 
@@ -160,7 +163,7 @@ class Edge:
         for _ in range(2):
             with bind("127.0.0.1", 0) as door:
                 ports.append(door.getsockname()[1])
-        self.url, self._admin = f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
+        self.url, self.admin = f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
         folder.mkdir()
         config = {
             "name": folder.name,
@@ -173,13 +176,13 @@ class Edge:
         (folder / "edge.yaml").write_text(json.dumps(config))
         command = [sys.executable, "-m", "edgecache", "serve", "-c", str(folder / "edge.yaml")]
         with (folder / "output").open("wb") as out:
-            environ = os.environ | {"EDGECACHE_TOKEN": "token-of-the-benchmark"}
+            environ = os.environ | {"EDGECACHE_TOKEN": TOKEN}
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ)
 
     async def ready(self) -> None:
         for _ in range(400):
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(urllib.request.urlopen, self._admin + "/readyz", None, 5)
+                await asyncio.to_thread(urllib.request.urlopen, self.admin + "/readyz", None, 5)
                 return
             await asyncio.sleep(0.05)
         raise SystemExit(f"the edge did not start: {self.process.args}")
@@ -291,10 +294,51 @@ async def show_waits(made: Coordinator, calls: int, what: str) -> None:
     row(f"call to acknowledgement, {what}", f"p50 {p50:.1f}, p99 {p99:.1f} ms", "20, 100 ms")
 
 
+async def alone(folder: Path, calls: int) -> None:
+    disk = {"path": str(folder / "own"), "size": "64MiB"}
+    for name, settings in (("in-memory", {}), ("on-disk", {"disk": disk})):
+        with edge(folder / name, {"origin": "http://127.0.0.1:1", **settings}) as made:
+            await made.ready()
+            for callers in (1, 50):
+                await asked_by(made, callers, calls)  # to warm up
+                begun = time.perf_counter()
+                times = await asked_by(made, callers, calls)
+                rate = len(times) / (time.perf_counter() - begun)
+                p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+                row(f"on its own, {name}, callers: {callers}", f"{rate:,.0f}/s, p50 {p50:.1f}, p99 {p99:.1f} ms", "")
+
+
+async def asked_by(made: Edge, callers: int, calls: int) -> list[float]:
+    """Milliseconds of each call, sorted."""
+    found = []
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+
+    async def ask(session: aiohttp.ClientSession, which: int) -> None:
+        for number in range(calls):
+            begun = time.perf_counter()
+            body = {"keys": [f"product-{which}-{number}"]}
+            async with session.post(made.admin + "/v1/purge", json=body, headers=headers) as response:
+                assert response.status == 200, await response.text()
+            found.append((time.perf_counter() - begun) * 1e3)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(ask(session, which) for which in range(callers)))
+    return sorted(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller number of everything")
-    quick = parser.parse_args().quick
+    parser.add_argument("--alone", action="store_true", help="only an edge on its own")
+    options = parser.parse_args()
+    quick = options.quick
+    if not options.alone:
+        of_a_fleet(quick)
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(alone(Path(folder), 20 if quick else 200))
+
+
+def of_a_fleet(quick: bool) -> None:
     applying(50_000 if quick else 1_000_000)
     state(10_000 if quick else 200_000)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from edgecache.config.nats import NatsConfig
 from edgecache.http.clock import wall_clock
 from edgecache.purge.bus import BusError, EdgeReport, LogPosition, PurgeBus
 from edgecache.purge.coordinator.hub import Hub
-from edgecache.purge.sqlite_log import Retention
+from edgecache.purge.ledger import Retention
 from tests.conftest import self_signed
 from tests.purge.bus_contract import CALLER, NOW, BusContract, append, everything, keys, order, take
 from tests.purge.coordinator.kit import QUICK, LightEdge

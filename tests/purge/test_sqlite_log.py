@@ -15,7 +15,8 @@ import pytest
 
 from edgecache.purge import audit, sqlite_log
 from edgecache.purge.bus import BusError, Caller, LogPosition
-from edgecache.purge.sqlite_log import FILE, Retention, SqliteLog
+from edgecache.purge.ledger import Retention
+from edgecache.purge.sqlite_log import FILE, SqliteLog
 from tests.purge.bus_contract import CALLER, NOW, BusContract, append, everything, keys, order
 
 

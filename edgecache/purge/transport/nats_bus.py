@@ -36,8 +36,8 @@ from edgecache.purge.bus import (
     Truncated,
 )
 from edgecache.purge.frames import MAX_ORDER_BYTES, order_of, order_text
+from edgecache.purge.ledger import Retention
 from edgecache.purge.message import PurgeOrder
-from edgecache.purge.sqlite_log import Retention
 from edgecache.purge.transport.nats_log import HEAD_BYTES, TOGETHER, NatsLog, NatsSettings, content, why
 
 _log = logging.getLogger("edgecache.purge")

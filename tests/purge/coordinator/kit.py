@@ -20,7 +20,8 @@ from edgecache.purge.coordinator.hub import Hub
 from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.tokens import Scope, TokenBook
-from edgecache.purge.sqlite_log import Retention, SqliteLog
+from edgecache.purge.ledger import Retention
+from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.purge.transport.pace import Pace
 from edgecache.purge.transport.websocket import WebSocketFeed
 

@@ -28,9 +28,10 @@ from edgecache.purge.coordinator.subscription import _hello, _listen
 from edgecache.purge.coordinator.tokens import Grant, Scope
 from edgecache.purge.following import Following, Turn, trust_at_start
 from edgecache.purge.keeper import PurgeKeeper, restore
+from edgecache.purge.ledger import Retention
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeKind, PurgeOrder
-from edgecache.purge.sqlite_log import Retention, SqliteLog
+from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.purge.transport.pace import Pace
 from edgecache.purge.transport.websocket import WebSocketFeed
 from edgecache.store.memory import MemoryStore
