@@ -4,8 +4,8 @@ import asyncio
 import socket
 
 from aiohttp import web
-from aiohttp.http_parser import HttpRequestParserPy
 
+from edgecache.admin.anymethod import listen
 from edgecache.admin.api import Access, make_app
 from edgecache.admin.dialects.desk import Desk
 from edgecache.admin.node import Node
@@ -16,9 +16,6 @@ from edgecache.config.units import Address
 from edgecache.http.sockets import bind
 
 _BACKLOG = 128
-_BUFFER_BYTES = 1 << 16
-_FIELD_LINE_BYTES = 64 * 1024
-"""Clients of other products write whole lists of tags into a field."""
 
 
 class AdminServer:
@@ -45,30 +42,10 @@ class AdminServer:
         await self._runner.setup()
         if listener is None:
             listener = bind(self._config.address.host, self._config.address.port)
-        try:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._protocol, sock=listener, backlog=_BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
+        self._server = await listen(self._runner, listener, backlog=_BACKLOG)
         self.address = Address(self._config.address.host, listener.getsockname()[1])
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
-
-    def _protocol(self) -> asyncio.Protocol:
-        """aiohttp's own, but for the parser: the compiled one knows no BAN and no PURGEKEYS."""
-        server = self._runner.server
-        assert server is not None  # it has been set up
-        protocol = server()
-        protocol._parser = HttpRequestParserPy(  # there is no other way to choose it
-            protocol,
-            asyncio.get_running_loop(),
-            _BUFFER_BYTES,
-            max_line_size=_FIELD_LINE_BYTES,
-            max_field_size=_FIELD_LINE_BYTES,
-            payload_exception=web.RequestPayloadError,
-        )
-        return protocol

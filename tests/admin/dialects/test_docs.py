@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from edgecache.admin.dialects.build import fleet_desk
+from edgecache.config.dialects import FleetDialectsConfig
+from edgecache.config.units import Address
+from edgecache.purge.coordinator.server import CoordinatorServer
 from tests.conftest import require
 from tests.edge.world import TOKEN, world
+from tests.purge.coordinator import kit
 
 PAGE = Path(__file__).parents[3] / "docs/dialects.md"
 BLOCK = re.search(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -33,21 +38,36 @@ async def test_every_line_purges() -> None:
             for path in paths:
                 await here.get(path, Host=SITE)
                 assert "hit" in (await here.get(path, Host=SITE)).cache_status
-                process = await asyncio.create_subprocess_exec(
-                    "sh",
-                    "-ec",
-                    line.replace("curl ", "curl -sS "),
-                    env={
-                        "TOKEN": TOKEN,
-                        "ADMIN": f"http://127.0.0.1:{here.edge.admin.address.port}",
-                        "PATH": "/usr/bin:/bin",
-                    },
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                )
-                said, _ = await process.communicate()
-                assert process.returncode == 0, (line, said)
+                await run(line, TOKEN, here.edge.admin.address.port)
                 assert "hit" not in (await here.get(path, Host=SITE)).cache_status, line
+
+
+async def test_every_line_purges_at_a_coordinator(tmp_path: Path) -> None:
+    require("curl")
+    config = FleetDialectsConfig.model_validate({"ids": [{"id": "shop", "site": "shop"}]})
+    async with kit.World(tmp_path).coordinator() as made:
+        server = CoordinatorServer(made.coordinator, Address("127.0.0.1", 0), desk=fleet_desk(config))
+        await server.start()
+        try:
+            for number, line in enumerate(LINES, 1):
+                await run(line, made.tokens["purge"], server.address.port)
+                assert made.log.state().head == number, line
+        finally:
+            await server.close()
+
+
+async def run(line: str, token: str, port: int) -> None:
+    """As somebody types it. It has succeeded."""
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-ec",
+        line.replace("curl ", "curl -sS "),
+        env={"TOKEN": token, "ADMIN": f"http://127.0.0.1:{port}", "PATH": "/usr/bin:/bin"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, (line, said)
 
 
 @pytest.mark.parametrize("word", ["allow", "ids", "patterns", "token", "speak"])

@@ -1,5 +1,6 @@
 """Clients of other products at a coordinator: their requests purge the fleet, as far as their token allows."""
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator
@@ -77,13 +78,48 @@ async def logged(at: Running) -> list[dict[str, Any]]:
             {"kind": "hard", "keys": ["cat_1"]},
             id="magento",
         ),
+        pytest.param(
+            "PURGE",
+            "/a/*",
+            {"Authorization": "purge", "Host": "www.example.com"},
+            None,
+            {"kind": "hard", "prefixes": ["http://www.example.com/a/"]},
+            id="nginx",
+        ),
+        pytest.param(
+            "BAN",
+            "/",
+            {"X-Purge-Key": "purge", "X-Host": "^www\\.example\\.com$", "X-Url": "^/list/.*"},
+            None,
+            {"kind": "hard", "prefixes": ["http://www.example.com/list/"]},
+            id="ban",
+        ),
+        pytest.param(
+            "BAN",
+            "/",
+            {"X-Purge-Key": "purge", "X-Cache-Tags": "(a|b)(,.+)?$"},
+            None,
+            {"kind": "hard", "keys": ["a", "b"]},
+            id="ban-tags",
+        ),
+        pytest.param(
+            "PURGEKEYS",
+            "/",
+            {"X-Purge-Key": "purge", "xkey-softpurge": "a"},
+            None,
+            {"kind": "soft", "keys": ["a"]},
+            id="purgekeys",
+        ),
     ],
 )
 async def test_it_is_logged_and_reaches_edges(
     spoken: Running, method: str, path: str, fields: dict[str, str], body: object, expected: dict[str, Any]
 ) -> None:
     token = spoken.tokens["purge"]
-    shown = {name: value.replace("purge", token) if name != "xkey" else value for name, value in fields.items()}
+    shown = dict(fields)
+    for name in ("Fastly-Key", "X-Purge-Key"):
+        if name in shown:
+            shown[name] = token
     if "Authorization" in shown:
         shown["Authorization"] = f"Bearer {token}"
     async with LightEdge(spoken.url, "a", spoken.tokens["edge"]) as edge:
@@ -115,4 +151,40 @@ async def test_an_id_that_is_not_listed(spoken: Running) -> None:
     """A coordinator knows no sites: to log a purge of nobody's would look like a success."""
     status, _, text = await send(spoken, "POST", "/service/other/purge/a", {"Fastly-Key": spoken.tokens["purge"]})
     assert (status, json.loads(text)["msg"]) == (404, "Record not found")
+    assert await logged(spoken) == []
+
+
+HOSTED = "Host: www.example.com\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(
+            f"BAN / HTTP/1.1\r\n{HOSTED}Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", id="two framings"
+        ),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}Content-Length: 0\r\nContent-Length: 1\r\n\r\n", id="two lengths"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}Content-Length: +0\r\n\r\n", id="a length with a sign"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}Transfer-Encoding: xchunked\r\n\r\n", id="another coding"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}Content-Length : 0\r\n\r\n", id="space before the colon"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}X-Url: /a\r\n /b\r\n\r\n", id="folded"),
+        pytest.param("BAN / HTTP/1.1\nHost: www.example.com\n\n\r\n\r\n", id="bare line feeds"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}X-Url: /a\rX: b\r\n\r\n", id="bare carriage return"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}X-Url: /a\0\r\n\r\n", id="NUL"),
+        pytest.param(f"B(N / HTTP/1.1\r\n{HOSTED}\r\n", id="no method"),
+        pytest.param(f"BAN / HTTP/1.1 \r\n{HOSTED}\r\n", id="space after the version"),
+        pytest.param(f"BAN /{'a' * 70_000} HTTP/1.1\r\n{HOSTED}\r\n", id="too long a target"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}xkey: {'a' * 70_000}\r\n\r\n", id="too long a field"),
+        pytest.param(f"BAN / HTTP/1.1\r\n{HOSTED}" + "a: b\r\n" * 200 + "\r\n", id="too many fields"),
+    ],
+)
+async def test_framing_is_as_strict_as_ever(spoken: Running, sent: str) -> None:
+    """The parser that takes any method refuses what the compiled one does, and reads nothing behind it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", spoken.server.address.port)
+    behind = f"PURGE / HTTP/1.1\r\n{HOSTED}X-Purge-Key: {spoken.tokens['purge']}\r\nxkey: a\r\n\r\n"
+    writer.write((sent + behind).encode("latin-1"))
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 ")), answer[:200]
+    assert answer.count(b"\r\n\r\n") == 1
     assert await logged(spoken) == []
