@@ -22,7 +22,7 @@ from edgecache.http.errors import HttpError, OriginError, OriginReset
 from edgecache.http.headers import Headers
 from edgecache.http.message import EmptyBody, Request, Response
 from edgecache.http.stored import StoredResponse
-from edgecache.origin.api import OriginResponse
+from edgecache.origin.api import OriginResponse, request_time
 from edgecache.policy import coding, ranges, rules, slices, storing
 from edgecache.policy.ranges import Span
 from edgecache.policy.verdicts import DoNotStore, Freshen, Reason, Retry, Store, UseStale
@@ -187,6 +187,7 @@ class Fill:
                 self._fail(error, None)
                 return
             now = self.head_at = self.clock()
+            self.started_at = request_time(origin, self.started_at, now)
             response = self.from_origin(origin.head)
             if self.slice is not None and response.status == 206:
                 await self._slice_arrived(self.slice, response, origin)

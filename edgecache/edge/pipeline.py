@@ -27,7 +27,7 @@ from edgecache.http.cachekey import cache_key
 from edgecache.http.errors import ClientGone, HttpError
 from edgecache.http.message import Request, Response
 from edgecache.observe.events import Outcome
-from edgecache.origin.api import OriginResponse
+from edgecache.origin.api import OriginResponse, request_time
 from edgecache.policy import cache_status, coding, hints, rules
 from edgecache.policy.site import SitePolicy
 from edgecache.policy.verdicts import (
@@ -305,7 +305,13 @@ class Pipeline:
             return
         response = self._from_origin(origin.head)
         judged = rules.on_response(
-            request, response, stored=None, request_time=begun, now=now, site=site.policy, passed=True
+            request,
+            response,
+            stored=None,
+            request_time=request_time(origin, begun, now),
+            now=now,
+            site=site.policy,
+            passed=True,
         )
         fill_seq = self._invalidate(visit, response, judged, fill_seq)
         if self._kept is not None and request.method not in _FROM_DISK:

@@ -26,6 +26,8 @@ class OriginResponse(Protocol):
     body: BodyStream
     upgraded: Duplex | None
     """After 101: the raw connection, with what was read already."""
+    sent_at: float
+    """When the request that it answers was sent, on a connection that was there: seconds since the Unix epoch."""
 
 
 class Origin(Protocol):
@@ -50,3 +52,12 @@ class Origin(Protocol):
     async def close(self) -> None:
         """Close idle connections; those in use end with their exchange."""
         ...
+
+
+def request_time(response: OriginResponse, begun: float, now: float) -> float:
+    """When the request was made that this answers (RFC 9111 §4.2.3), for whoever began at `begun` and has it `now`.
+
+    Waiting for a connection, or for the one that failed before, is no part of the response's delay: counted as age,
+    it would take it off every response's freshness. Where the clock was set meanwhile: from the beginning.
+    """
+    return response.sent_at if begun <= response.sent_at <= now else begun

@@ -18,6 +18,7 @@ from edgecache._native.http1 import (
     encode_chunk,
     encode_last_chunk,
 )
+from edgecache.http.clock import wall_clock
 from edgecache.http.errors import HttpError, OriginError, OriginMalformed, OriginReset, OriginTimeout, RequestError
 from edgecache.http.headers import Headers
 from edgecache.http.message import BodyStream, Duplex, EmptyBody, Request, Response
@@ -85,6 +86,7 @@ class OriginConnection(Wire):
         "deadline",
         "received",
         "reused",
+        "sent_at",
     )
 
     def __init__(self, keeper: Keeper, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
@@ -103,6 +105,8 @@ class OriginConnection(Wire):
         """Has it served an exchange before? Then the origin may have closed it meanwhile."""
         self.received = False
         """Has an octet of this exchange's response arrived?"""
+        self.sent_at = 0.0
+        """When this exchange's request was sent; wall clock."""
         self._head = b""
         self._reading_head = False
         self._keep_alive = False
@@ -231,6 +235,7 @@ class OriginConnection(Wire):
             self._keeper.round.add(self._write_head)
             self._limit_reading(self._timeouts.first_byte_s)
         else:
+            self.sent_at = wall_clock()
             self.transport.write(head)
             self._read_limit = self.deadline = NEVER
             expects = (request.headers.get("expect") or "").lower() == "100-continue"
@@ -239,6 +244,7 @@ class OriginConnection(Wire):
 
     def _write_head(self) -> None:
         if not (self.lost or self.transport.is_closing()):
+            self.sent_at = wall_clock()
             self.transport.write(self._head)
 
     def _final(self, head: ResponseHead, response: Response) -> "ClientResponse":
@@ -254,15 +260,15 @@ class OriginConnection(Wire):
         if head.content_length == 0:
             self._event_now()
             self.complete()
-            return ClientResponse(response, EMPTY, None)
-        return ClientResponse(response, OriginBody(self, head.content_length), None)
+            return ClientResponse(response, EMPTY, None, self.sent_at)
+        return ClientResponse(response, OriginBody(self, head.content_length), None, self.sent_at)
 
     def _switched(self, request: Request, response: Response) -> "ClientResponse":
         if "upgrade" not in request.headers or not self._sent:
             raise OriginMalformed("101 to a request that offered no Upgrade", code="origin-malformed")
         self.deadline = self._read_limit = NEVER
         duplex = RawDuplex(self, self._decoder.take_rest(), self.connection_lost)
-        return ClientResponse(response, EMPTY, duplex)
+        return ClientResponse(response, EMPTY, duplex, self.sent_at)
 
     async def _event(self, limit_each_s: float | None) -> ResponseHead | bytes | End:
         """The next event. `limit_each_s`: for each wait, where the request is sent and the origin's turn is on."""
@@ -460,9 +466,10 @@ class OriginBody:
 class ClientResponse:
     """A response under way (`OriginResponse`)."""
 
-    __slots__ = ("body", "head", "upgraded")
+    __slots__ = ("body", "head", "sent_at", "upgraded")
 
-    def __init__(self, head: Response, body: BodyStream, upgraded: Duplex | None) -> None:
+    def __init__(self, head: Response, body: BodyStream, upgraded: Duplex | None, sent_at: float) -> None:
         self.head = head
         self.body = body
         self.upgraded = upgraded
+        self.sent_at = sent_at

@@ -1,7 +1,7 @@
 """The origin of load tests, as a process: `python -m loadtests.kit.origin --port P --board FILE --log FILE`.
 
-What a path says is what it answers: `/KIND/NUMBER-SIZE`. Every request is a line of the log, `monotonic seconds, path,
-status, octets`, so that promises about the origin can be checked afterwards, over restarts too.
+What a path says is what it answers: `/KIND/NUMBER-SIZE`. Every request is a line of the log, `monotonic seconds of its
+arrival, path, status, octets`, so that promises about the origin can be checked afterwards, over restarts too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import re
 import signal
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,24 @@ _PATH = re.compile(r"/([a-z]+)/(\d{1,18})-(\d{1,12})")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
+_SINCE_RECEIVED = struct.Struct("52xI")
+"""Of Linux's struct tcp_info: tcpi_last_data_recv, milliseconds."""
+
+
+def _lying(request: web.Request) -> float:
+    """Seconds since the request came to this machine's kernel, and lay there until this process had its turn."""
+    assert request.transport is not None
+    information = request.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+    return float(_SINCE_RECEIVED.unpack(information)[0]) / 1000
+
+
 class Origin:
     def __init__(self, board: Board, log: TextIO) -> None:
         self._board = board
         self._log = log
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        arrived = time.monotonic()
+        arrived = time.monotonic() - _lying(request)
         found = _PATH.fullmatch(request.path)
         kind = KINDS.get(found[1]) if found else None
         if found is None or kind is None:

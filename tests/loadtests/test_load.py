@@ -9,6 +9,8 @@ from collections import Counter
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -29,7 +31,7 @@ from loadtests.kit.content import (
     versioned,
 )
 from loadtests.kit.plot import Series, lines, ticks
-from loadtests.kit.profile import nothing_wrong
+from loadtests.kit.profile import Run, nothing_wrong
 from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
 from loadtests.profiles import PROFILES
 
@@ -188,6 +190,25 @@ def test_every_profile_names_its_promise() -> None:
         assert profile.name == name
         assert profile.title
         assert not profile.title.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("moments", "kept"),
+    [
+        pytest.param([0.0, 1.0, 2.5], True, id="a second apart"),
+        pytest.param([0.0, 0.97, 2.5], False, id="less"),
+        pytest.param([1.0, 0.0, 0.5, 9.0], False, id="noted out of order"),
+        pytest.param([0.0], False, id="never renewed"),
+    ],
+)
+def test_one_request_per_key_and_second(moments: list[float], kept: bool) -> None:
+    """However few on average."""
+    asked = [(at, f"/api/{key}-2000") for key in (1, 2) for at in moments]
+    seen = Tally()
+    seen.count(0.0, "requests")
+    run = SimpleNamespace(origin=SimpleNamespace(asked=lambda: asked), facts={})
+    checks = list(PROFILES["api_microcache"].judge(cast("Run", run), seen))
+    assert [check.holds for check in checks if "the origin saw" in check.sentence] == [kept]
 
 
 class _Foreign(HTMLParser):

@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
+from edgecache.http.clock import wall_clock
 from edgecache.http.errors import ClientGone
 from edgecache.http.headers import Headers
 from edgecache.http.message import BytesBody, EmptyBody, Request, Response
+from edgecache.origin.api import request_time
+from edgecache.origin.client import ClientResponse
 from tests.origin.scripted import Pieces, Side, fetch, get, read_all, scripted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -130,6 +133,43 @@ async def test_answers(method, wire, status, body, length, reused, cut) -> None:
             assert (response.head.status, await read_all(response)) == (status, body)
             assert response.upgraded is None
         assert len(sides) == (1 if reused else 2)
+
+
+async def test_a_request_counts_as_sent_when_it_is_and_not_while_it_waits_for_a_connection() -> None:
+    asked, let_go = asyncio.Event(), asyncio.Event()
+
+    async def script(side: Side) -> None:
+        for _ in range(2):
+            await side.head()
+            asked.set()
+            await let_go.wait()
+            await side.say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with scripted(script, max_connections=1) as (client, _):
+        begun = wall_clock()
+        first = asyncio.ensure_future(client.send(get("/1"), EmptyBody()))
+        await asked.wait()
+        second = asyncio.ensure_future(client.send(get("/2"), EmptyBody()))
+        await asyncio.sleep(0)
+        released = wall_clock()
+        let_go.set()
+        one, two = await first, await second
+        assert begun <= one.sent_at <= released <= two.sent_at <= wall_clock()
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "time"),
+    [
+        pytest.param(10.0, 10.0, id="at once"),
+        pytest.param(10.7, 10.7, id="after waiting for a connection"),
+        pytest.param(9.5, 10.0, id="the clock was set forward meanwhile"),
+        pytest.param(11.5, 10.0, id="the clock was set back meanwhile"),
+    ],
+)
+def test_the_time_of_the_request(sent_at: float, time: float) -> None:
+    """What a response's delay begins with (RFC 9111 §4.2.3)."""
+    response = ClientResponse(Response(200, "OK", Headers([])), EmptyBody(), None, sent_at)
+    assert request_time(response, 10.0, 11.0) == time
 
 
 async def test_the_head_is_as_received() -> None:

@@ -71,7 +71,7 @@ class SimOrigin:
         version = self.versions[request.target]
         await asyncio.sleep(chance.random() ** 4 * 3)
         if chance.random() < 0.05:
-            return SimpleNamespace(head=Response(503, "Busy", Headers([])), body=SimBody(b"", []), upgraded=None)
+            return _answer(Response(503, "Busy", Headers([])), SimBody(b"", []))
         fields = [
             ("Cache-Control", chance.choice(("max-age=600", "max-age=600", "max-age=3", "max-age=0"))),
             ("Surrogate-Key", f"page {request.target.replace('/', '-')}"),
@@ -80,14 +80,18 @@ class SimOrigin:
         if chance.random() < 0.3:
             fields.append(("Vary", "Accept-Language"))
         if request.headers.get("if-none-match") == f'"{version}"':
-            return SimpleNamespace(head=Response(304, "", Headers(fields)), body=SimBody(b"", []), upgraded=None)
+            return _answer(Response(304, "", Headers(fields)), SimBody(b"", []))
         text = f"{version}:{request.target}".encode()
         pauses = [chance.random() ** 2 * 2 for _ in range(chance.randrange(3))] if chance.random() < 0.3 else []
         fields.append(("Content-Length", str(len(text))))
-        return SimpleNamespace(head=Response(200, "OK", Headers(fields)), body=SimBody(text, pauses), upgraded=None)
+        return _answer(Response(200, "OK", Headers(fields)), SimBody(text, pauses))
 
     async def close(self) -> None:
         pass
+
+
+def _answer(head: Response, body: SimBody) -> SimpleNamespace:
+    return SimpleNamespace(head=head, body=body, upgraded=None, sent_at=0.0)
 
 
 # --- a client's request ---
