@@ -241,6 +241,12 @@ async def test_an_edge_that_leaves_the_coordinator_leaves_the_answers(tmp_path: 
             f'purge: {{coordinator: "http://127.0.0.1:{port}", token_file: {token}}}\n'
         )
         with running("serve", "-c", str(file), sign="admin API on") as edge_of_europe:
+            async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+                while True:  # until the coordinator has seen the edge: geodns asks it before its first answer
+                    async with session.get(f"http://127.0.0.1:{port}/v1/edges") as got:
+                        if [edge["connected"] for edge in (await got.json())["edges"]] == [True]:
+                            break
+                    await asyncio.sleep(0.05)
             async with beside(FLEET.format(port=port)) as geodns:
 
                 async def answered(address: str) -> None:
@@ -252,12 +258,5 @@ async def test_an_edge_that_leaves_the_coordinator_leaves_the_answers(tmp_path: 
                             await asyncio.sleep(0.05)
 
                 await answered("192.0.2.1")
-                async with asyncio.timeout(20), aiohttp.ClientSession() as session:
-                    while True:  # until the coordinator has seen the edge, and geodns with it
-                        async with session.get(f"http://127.0.0.1:{port}/v1/edges") as got:
-                            if [edge["connected"] for edge in (await got.json())["edges"]] == [True]:
-                                break
-                        await asyncio.sleep(0.05)
-                await asyncio.sleep(0.5)
                 edge_of_europe.process.kill()
                 await answered("192.0.2.2")

@@ -237,8 +237,10 @@ async def test_by_default_it_takes_a_second_request(tmp_path: Path, monkeypatch:
             await get(w, path)
         w.answers(b"x" * 200_000, **FRESH)
         await get(w, "/large")
-        await until(lambda: disk_of(w).counters.stored >= 2)
-        await asyncio.sleep(0.5)
+        store = w.edge.pipeline.shelf.store
+        assert isinstance(store, tiers.TieredStore)
+        await until(lambda: not any(store._pending))  # each has been looked at for the last time
+        await store.disk.flush()
         assert disk_of(w).counters.stored == 2
     async with node(tmp_path) as w:
         w.answers(b"anew", **FRESH)

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from edgecache.edge.tunnel import tunnel
 from edgecache.origin.client import HttpOrigin
+from tests.edge.world import at_rest
 from tests.origin.scripted import Script, Side, scripted
 from tests.passing import passing
 from tests.wirekit import RawClient, listening
@@ -168,10 +169,7 @@ async def test_a_tunnel_holds_back_the_faster_side() -> None:
         await client.send(UPGRADE)
         await client.answer()
         client.writer.transport.pause_reading()
-        before = -1
-        while counted != before:  # until the origin's writes have come to rest
-            before = counted
-            await asyncio.sleep(0.2)
+        await at_rest(lambda: counted)
         assert counted < size
         client.writer.transport.resume_reading()
         got = 0

@@ -15,6 +15,7 @@ from edgecache.edge.exchange import Exchange, Handler
 from edgecache.edge.listener import Listener
 from edgecache.edge.sendfile import read_file, resident, warm
 from edgecache.http.errors import ClientGone
+from tests.edge.world import until
 from tests.wirekit import RawClient, listening, plain
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -170,7 +171,7 @@ async def test_a_client_that_stops_reading(fd: int, how: str) -> None:
         client.writer.transport.pause_reading()
         await client.send(GET)
         if how == "leaves":
-            await asyncio.sleep(0.05)
+            await until(lambda: bool(told))
             client.writer.transport.abort()
         detail, counted = await asyncio.wait_for(ended, 10)
         assert "closed or stalled" in detail

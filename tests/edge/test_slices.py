@@ -24,7 +24,7 @@ from edgecache.policy import slices
 from edgecache.policy.slices import slice_key
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from edgecache.store.tiers import TieredStore
-from tests.edge.world import Got, World, until, world
+from tests.edge.world import Got, World, at_rest, until, world
 from tests.store.kit import body_files
 
 KIB = 1024
@@ -330,7 +330,7 @@ async def test_a_slow_client_does_not_make_the_fetch_run_away(tmp_path: Path) ->
     async with place(tmp_path, 24 << 20) as p:
         async with p.w.client.get(p.w.url + "/v", headers={"Host": HOST}) as response:
             await response.content.readexactly(100)
-            await asyncio.sleep(0.5)
+            await at_rest(lambda: p.files.sent)
             assert p.files.sent < 20 << 20, "what the sockets hold, and a few slices"
             rest = await response.read()
         assert rest == p.files.body[100:]

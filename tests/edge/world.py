@@ -117,3 +117,11 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         await asyncio.sleep(0.001)
+
+
+async def at_rest(count: Callable[[], int]) -> None:
+    """Until what is counted has stood still for a while: nothing tells that a peer's writes wait."""
+    before, same = count(), 0
+    while same < 5:
+        await asyncio.sleep(0.03)
+        before, same = count(), same + 1 if count() == before else 0

@@ -142,16 +142,19 @@ def test_several_addresses(seen: list[str | BaseException], good: bool) -> None:
 
 
 async def test_a_check_of_silence_ends_in_time() -> None:
-    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.5)
+    over = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the other side has had enough
         writer.close()
+        over.set()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(CheckFailed, match="no answer within"):
         await check_address("127.0.0.1", check_of(port, timeout=0.1))
     server.close()
-    await asyncio.sleep(0.5)
+    await over.wait()
 
 
 async def test_https_checks(certificate: tuple[Path, Path]) -> None:

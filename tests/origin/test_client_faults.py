@@ -17,6 +17,7 @@ from edgecache.http.errors import (
 from edgecache.http.message import BytesBody, EmptyBody
 from edgecache.origin.api import Timeouts
 from edgecache.origin.client import HttpOrigin
+from tests.edge.world import until
 from tests.origin.scripted import Pieces, Side, fetch, get, read_all, scripted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -378,7 +379,7 @@ async def test_too_many_waiters_and_too_long_a_wait() -> None:
 
     async with scripted(script, max_connections=1, max_waiters=1, wait_s=0.1) as (client, _):
         first = asyncio.ensure_future(client.send(get(), EmptyBody()))
-        await asyncio.sleep(0.01)
+        await until(lambda: client.open_connections == 1)
         second = asyncio.ensure_future(client.send(get(), EmptyBody()))
         await asyncio.sleep(0)
         with pytest.raises(OriginUnavailable) as caught:
@@ -414,7 +415,7 @@ async def test_a_cancelled_request_frees_its_place() -> None:
 
     async with scripted(script, max_connections=1) as (client, _):
         task = asyncio.ensure_future(client.send(get(), EmptyBody()))
-        await asyncio.sleep(0.01)
+        await until(lambda: client.open_connections == 1)
         waiting = asyncio.ensure_future(fetch(client))
         await asyncio.sleep(0)
         task.cancel()

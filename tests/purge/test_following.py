@@ -158,15 +158,17 @@ async def test_without_a_coordinator_nothing_is_silent() -> None:
     await following.close()
 
 
-async def test_one_follows_at_a_time_and_the_next_goes_on_where_it_was() -> None:
+async def test_one_follows_at_a_time_and_the_next_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reload: the next control process starts before the last one stops."""
     node = Node()
     first, second = node.following(), node.following()
     await first.start()
     node.feeds[0].queue.put_nowait(Welcome(HEAD, 4, True, 5.0))
     await until(lambda: node.feeds[0].acked == [4])
+    tries, take = [], node.turn.take
+    monkeypatch.setattr(node.turn, "take", lambda who: tries.append(who) or take(who))
     await second.start()
-    await asyncio.sleep(0.1)
+    await until(lambda: tries == [second] * 3)
     assert len(node.feeds) == 1
     await first.close()
     await until(lambda: len(node.feeds) == 2 and bool(node.feeds[1].named))
@@ -233,10 +235,12 @@ async def test_with_a_disk_it_is_acknowledged_once_it_is_kept(tmp_path: Path) ->
 
 async def test_what_cannot_be_kept_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(path=tmp_path / "purges.db")
-    broken = [True]
+    broken, tries = [True], 0
     append = DurablePurges.append
 
     def failing(self: DurablePurges, messages: object, position: LogPosition | None = None) -> None:
+        nonlocal tries
+        tries += 1
         if broken[0]:
             raise OSError(28, "No space left on device")
         append(self, messages, position)  # type: ignore[arg-type]
@@ -254,7 +258,7 @@ async def test_what_cannot_be_kept_is_not_acknowledged(tmp_path: Path, monkeypat
     [feed] = node.feeds
     feed.queue.put_nowait(Welcome(HEAD, 4, True, 5.0))
     await until(lambda: node.arena.sequence() > 0)
-    await asyncio.sleep(0.1)
+    await until(lambda: tries > 3)
     assert feed.acked == []
     broken[0] = False
     await until(lambda: feed.acked == [4])

@@ -142,7 +142,7 @@ async def test_who_asks_while_it_is_written_waits_too(tmp_path: Path, monkeypatc
     made.keep(message(1, 1), position=LogPosition("log", 5, 2.0))
     await until(begun.is_set)
     waiting = asyncio.ensure_future(made.kept())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     assert not waiting.done()
     go_on.set()
     assert await waiting

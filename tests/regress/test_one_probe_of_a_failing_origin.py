@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.edge.world import World, world
+from tests.edge.world import World, until, world
 
 STALE = {"Cache_Control": "max-age=0, stale-if-error=60"}
 
@@ -56,9 +56,11 @@ async def test_renewing_behind_a_clients_back_waits_too():
         await w.get("/a")
         w.answers(b"out of order", 503)
         w.asked.clear()
+        assert (await w.get("/a")).body == b"kept"
+        await until(lambda: len(w.asked) == 1 and not w.edge.pipeline.collapse.fills)
         for _ in range(5):
             assert (await w.get("/a")).body == b"kept"
-            await asyncio.sleep(0.01)
+            assert not w.edge.pipeline.collapse.fills
         assert len(w.asked) == 1
 
 

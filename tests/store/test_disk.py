@@ -190,10 +190,12 @@ class Fault:
     def __init__(self, number: int) -> None:
         self.number = number
         self.failing = False
+        self.failed = 0
 
     def over(self, real: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **options: object) -> object:
             if self.failing:
+                self.failed += 1
                 raise OSError(self.number, os.strerror(self.number))
             return real(*args, **options)
 
@@ -237,7 +239,8 @@ async def test_a_failing_disk_turns_the_tier_off_once_and_on_again(
             assert store.why_off == os.strerror(number)
             assert await store.get(key("kept")) is None
             assert not store.put(key("b"), record(), [b"b"])
-            await asyncio.sleep(0.2)
+            before = fault.failed
+            await until(lambda: fault.failed > before)  # it looks whether all is well again
             assert not store.on
             fault.failing = False
             await until(lambda: store.on)
