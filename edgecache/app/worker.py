@@ -53,6 +53,10 @@ from edgecache.observe.slots import (
 from edgecache.purge.following import coordinator_client
 from edgecache.purge.message import PurgeOrder, PurgeReceipt
 
+SAVE_LEAST_S = 2.0
+"""For writing to disk what only memory has, where draining has taken all its time: below the supervisor's patience
+beyond that (`supervisor/watch.py`)."""
+
 
 class _ListenerCounters(Counters):
     """A listener's counters, each change counted in the arena too."""
@@ -226,8 +230,10 @@ class Worker:
     async def close(self, drain_s: float, idle_s: float = 0.0) -> bool:
         """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut.
 
-        `idle_s`: how long connections without a request may stay.
+        `idle_s`: how long connections without a request may stay. What is in memory only is written to disk in what is
+        left of the time, or in `SAVE_LEAST_S`.
         """
+        ends = asyncio.get_running_loop().time() + drain_s
         whole = all(await asyncio.gather(*(listener.drain(drain_s, idle_s) for listener in self.listeners)))
         if self._leases is not None:
             self._leases.stop()
@@ -236,6 +242,7 @@ class Worker:
             await self.pipeline.slicer.close()
         await asyncio.gather(*(site.origin.close() for site in self.sites.all))
         if self.tiers is not None:
+            await self.tiers.save(max(SAVE_LEAST_S, ends - asyncio.get_running_loop().time()))
             await self.tiers.close()
         if self._keeper is not None:
             await self._keeper.close()

@@ -66,7 +66,8 @@ class DiskConfig(Section):
     )
     admit: Literal["second-request", "always"] = Field(
         "second-request",
-        description="What is written to disk: what is asked for again, and what is large; or everything stored.",
+        description="What is written to disk: what is asked for again, and what is large; or everything stored. When "
+        "the edge stops, what only memory has is written in any case.",
     )
     large_bytes: Size = Field(
         256 * KIB, ge=0, le=GIB, description="Bodies from here on are written at the first request."

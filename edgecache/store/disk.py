@@ -297,6 +297,13 @@ class DiskStore:
         size = sum(map(len, body))
         return self._queue(Put(key, record, body, size), size + len(record.head) + len(record.meta))
 
+    async def put_patiently(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        """As `put`, once there is room in the queue."""
+        cost = sum(map(len, body)) + len(record.head) + len(record.meta) + _QUEUED_OVERHEAD
+        while self._on and self._jobs and self._queued + cost > self._queue_bytes:
+            await self.flush()
+        return self.put(key, record, body)
+
     def freshen(self, key: bytes, generation: int, record: Record) -> bool:
         size = len(record.head) + len(record.meta)
         return self._queue(_Freshen(key, generation, record, size), size)

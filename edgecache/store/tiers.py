@@ -9,6 +9,9 @@ entries stored lately are looked at a few times (`LOOK_AFTER_S`).
 
 The disk never holds an older version than memory: what replaces something is written, or what it replaces removed.
 
+When a process ends as it was told to, what it stored and is not on disk yet is written (`save`), asked for or not: a
+node that is stopped and started has on disk what it had in memory.
+
 A body that has a file of its own stays there. What comes into memory is a reference (`store/filebody.py`), once every
 checksum of the file has been compared; the page cache keeps what is asked for often, and nothing is kept twice.
 """
@@ -16,6 +19,7 @@ checksum of the file has been compared; the page cache keeps what is asked for o
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from edgecache._native.arena import FLAG_HIT_FOR_PASS, FLAG_PARTIAL
@@ -56,6 +60,8 @@ class TieredStore(MemoryStore):
         self._loading: dict[bytes, asyncio.Future[bool]] = {}
         self._pending: tuple[deque[tuple[float, bytes]], ...] = tuple(deque() for _ in LOOK_AFTER_S)
         self._looking: asyncio.Task[None] | None = None
+        self._unwritten: dict[bytes, bytes] = {}
+        """What was stored here and is in memory only, as far as is known: key and disk key, oldest first."""
 
     async def start(self) -> None:
         await self.disk.start()
@@ -170,12 +176,14 @@ class TieredStore(MemoryStore):
         if below is None:
             return True
         if record.flags & FLAG_HIT_FOR_PASS:
+            self._unwritten.pop(key, None)
             self._take_back(key, below)
             return True
         if self._always or record.flags & _SLICED or sum(map(len, body)) >= self._large or self._used(key):
             self._write(key, below, record, body)
             return True
         self._take_back(key, below)
+        self._only_in_memory(key, below)
         self._later(0, key)
         return True
 
@@ -184,7 +192,8 @@ class TieredStore(MemoryStore):
             return False
         entry, below = super().peek(key), self._keys.get(key)
         if not isinstance(entry, FileEntry):
-            self._consider(key)
+            if below is not None and not self._consider(key):
+                self._only_in_memory(key, below)
         elif below is not None and not self.disk.freshen(below, entry.body.generation, record):
             self.disk.remove(below, entry.body.generation)
         return True
@@ -193,13 +202,58 @@ class TieredStore(MemoryStore):
         removed = super().remove(key, generation)
         below = self._keys.get(key)
         if below is not None and (removed or not generation):
+            self._unwritten.pop(key, None)
             self._take_back(key, below)
         return removed
 
     def _write(self, key: bytes, below: bytes, record: Record, body: Sequence[bytes]) -> None:
         self._absent.discard(key)
-        if not self.disk.put(below, record, body):
+        if self.disk.put(below, record, body):
+            self._unwritten.pop(key, None)
+        else:
             self.disk.remove(below)
+            self._only_in_memory(key, below)
+
+    def _only_in_memory(self, key: bytes, below: bytes) -> None:
+        self._unwritten.pop(key, None)
+        if len(self._unwritten) >= KEYS_MAX:
+            del self._unwritten[next(iter(self._unwritten))]
+        self._unwritten[key] = below
+
+    async def save(self, seconds: float) -> int:
+        """Write what is in memory and not on disk, before this process ends: first what was asked for, and what was
+        stored last. No longer than so many seconds. Returns how many entries were written."""
+        written: dict[bytes, tuple[bytes, int, float]] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for used in (True, False):
+                    for key in reversed(list(self._unwritten)):
+                        if self.disk.on and await self._save(key, used=used, written=written):
+                            del self._unwritten[key]
+                await self.disk.flush()
+        # Other processes go on: what one of them has replaced or removed meanwhile may not lie on disk as it was.
+        for key, (below, *before) in written.items():
+            entry = super().peek(key)
+            if entry is None or [entry.generation, entry.fresh_until] != before:
+                self.disk.remove(below)
+            if entry is not None:
+                entry.close()
+        return len(written)
+
+    async def _save(self, key: bytes, *, used: bool, written: dict[bytes, tuple[bytes, int, float]]) -> bool:
+        """True where nothing is left to do."""
+        entry = super().peek(key)
+        if entry is None or isinstance(entry, FileEntry):
+            return True
+        try:
+            if used and not entry.used:
+                return False
+            below = self._unwritten[key]
+            if await self.disk.put_patiently(below, _record(entry), [entry.read(0, entry.body_size)]):
+                written[key] = below, entry.generation, entry.fresh_until
+            return True
+        finally:
+            entry.close()
 
     def _take_back(self, key: bytes, below: bytes) -> None:
         """What is on disk, if anything, is no longer what is stored."""

@@ -36,7 +36,7 @@ def ask(client: Client) -> None:
 def direct(run: Run) -> None:
     whole = run.left()
     phases: dict[str, tuple[float, float]] = {}
-    run.sleep(whole * 0.4)  # everything is in memory, and most of it, looked at once more, on disk
+    run.sleep(whole * 0.4)  # everything is in memory, and what was asked for again, on disk
     begun = time.monotonic()
     run.sleep(whole * 0.12)
     phases["before"] = (begun, time.monotonic())
@@ -103,7 +103,7 @@ PROFILE = Profile(
     judge=judge,
     config={
         "memory": {"size": "128MiB"},
-        "disk": {"size": "1GiB", "admit": "always"},
+        "disk": {"size": "1GiB"},
         "limits": {"drain_timeout": "10s"},
     },
     users=30,

@@ -229,7 +229,7 @@ async def test_purges_that_cannot_be_written_forbid_the_disk(
 # --- what is written ---
 
 
-async def test_by_default_it_takes_a_second_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_by_default_it_takes_a_second_request_or_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiers, "LOOK_AFTER_S", (0.05, 0.1, 0.2))
     async with node(tmp_path, admit="second-request", large="100KiB") as w:
         w.answers(b"x" * 1000, **FRESH)
@@ -244,8 +244,9 @@ async def test_by_default_it_takes_a_second_request(tmp_path: Path, monkeypatch:
         assert disk_of(w).counters.stored == 2
     async with node(tmp_path) as w:
         w.answers(b"anew", **FRESH)
-        found = {path: (await get(w, path)).body for path in ("/once", "/twice", "/large")}
-        assert {path: len(body) for path, body in found.items()} == {"/once": 4, "/twice": 1000, "/large": 200_000}
+        found = {path: (await get(w, path)).body for path in ("/once", "/twice", "/large", "/never")}
+        sizes = {"/once": 1000, "/twice": 1000, "/large": 200_000, "/never": 4}
+        assert {path: len(body) for path, body in found.items()} == sizes
 
 
 async def test_a_newer_response_never_leaves_the_older_on_disk(tmp_path: Path) -> None:

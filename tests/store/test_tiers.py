@@ -118,6 +118,81 @@ async def test_a_freshened_response_is_written_anew(tmp_path: Path) -> None:
         assert (entry.head, entry.read(0, 10)) == (record("after").head, b"body")
 
 
+async def test_the_end_writes_what_only_memory_has(tmp_path: Path) -> None:
+    async with tiered(tmp_path, always=False) as store:
+        for text in ("kept", "purged", "removed", "changed"):
+            store.put(store.key(text), record(text, tags=(len(text),)), [b"before"])
+        store.remove(store.key("removed"))
+        store.arena.append_purge([len("purged")], soft=False)
+        entry = store.get(store.key("changed"))
+        assert entry is not None
+        assert store.freshen(store.key("changed"), entry.generation, record("after"))
+        marker = Record(b"", b"", 0.0, 9e9, 0.0, FLAG_HIT_FOR_PASS, 0, 0, ())
+        store.put(store.key("passing"), marker, [])
+        assert await store.save(5.0) >= 1
+        assert await store.save(5.0) == 0
+    async with tiered(tmp_path) as store:
+        texts = ("kept", "purged", "removed", "changed", "passing")
+        await store.load([store.key(text) for text in texts])
+        found = {text: read(store, text) for text in texts}
+        assert found == {"kept": b"before", "purged": None, "removed": None, "changed": b"before", "passing": None}
+        entry = store.get(store.key("changed"))
+        assert entry is not None
+        assert entry.head == record("after").head
+
+
+async def test_the_end_begins_with_what_is_worth_most_and_waits_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tiered(tmp_path, always=False) as store:
+        store.disk._queue_bytes = 3000
+        texts = ("first", "used", "last")
+        for text in texts:
+            store.put(store.key(text), record(text), [bytes(2000)])
+        read(store, "used")
+        wrote: list[bytes] = []
+        put = store.disk.put
+        monkeypatch.setattr(store.disk, "put", lambda key, *rest: wrote.append(key) or put(key, *rest))
+        assert await store.save(5.0) == 3
+        assert wrote == [disk_key(text) for text in ("used", "last", "first")]
+        assert (store.disk.counters.stored, store.disk.counters.dropped) == (3, 0)
+
+
+async def test_the_end_takes_no_longer_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tiered(tmp_path, always=False) as store:
+        for text in ("a", "b"):
+            store.put(store.key(text), record(text), [b"x"])
+        stuck = asyncio.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(store.disk, "flush", stuck.wait)
+            assert await store.save(0.01) == 2
+        store.put(store.key("c"), record("c"), [b"x"])
+        store.disk._turn_off(OSError(5, "Input/output error"))
+        assert await store.save(5.0) == 0
+
+
+async def test_what_others_change_while_it_is_written_is_not_left_on_disk(tmp_path: Path) -> None:
+    """Another process, which goes on, and thinks that there is nothing on disk."""
+    async with tiered(tmp_path, always=False) as store:
+        texts = ("same", "replaced", "removed")
+        for text in texts:
+            store.put(store.key(text), record(text), [b"old"])
+        other = MemoryStore(store.arena, store.secret)
+        flush = store.disk.flush
+
+        async def meanwhile() -> None:
+            await flush()
+            other.put(other.key("replaced"), record("replaced"), [b"new"])
+            other.remove(other.key("removed"))
+
+        store.disk.flush = meanwhile  # type: ignore[method-assign]
+        await store.save(5.0)
+        store.disk.flush = flush  # type: ignore[method-assign]
+    async with tiered(tmp_path) as store:
+        await store.load([store.key(text) for text in texts])
+        assert {text: read(store, text) for text in texts} == {"same": b"old", "replaced": None, "removed": None}
+
+
 async def test_what_memory_knows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiers, "KEYS_MAX", 100)
     monkeypatch.setattr(tiers, "PENDING_MAX", 30)
@@ -126,6 +201,7 @@ async def test_what_memory_knows_is_bounded(tmp_path: Path, monkeypatch: pytest.
             store.put(store.key(str(i)), record(i), [b"x"])
         assert len(store._keys) <= 100
         assert len(store._pending[0]) <= 10
+        assert len(store._unwritten) <= 100
 
 
 async def test_removals_while_it_is_off_are_done_when_it_is_on(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ CONNECTIONS = 8
 def settings(origin_url: str, folder: Path, **disk: object) -> dict[str, Any]:
     return {
         "origin": origin_url,
-        "disk": {"path": str(folder / "cache"), "size": "1GiB", "admit": "always", "queue": "256MiB", **disk},
+        "disk": {"path": str(folder / "cache"), "size": "1GiB", **disk},
     }
 
 
@@ -52,10 +52,15 @@ def kill(running: Node) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_restart_asks_the_origin_for_nothing_fresh(tmp_path: Path) -> None:
+    """Asked for once or more often, stored by workers that are there or by those of the configuration before."""
     paths = [f"/small/{i}" for i in range(COUNT)]
     with origin() as source:
-        with node(tmp_path, settings(source.url, tmp_path)) as running:
-            assert asyncio.run(ask_all(running.port, paths)) == COUNT
+        with node(tmp_path, settings(source.url, tmp_path, queue="1MiB")) as running:
+            assert asyncio.run(ask_all(running.port, paths[: COUNT // 2])) == COUNT // 2
+            before = running.workers()
+            running.process.send_signal(signal.SIGHUP)
+            until(lambda: not any(map(alive, before)))
+            assert asyncio.run(ask_all(running.port, paths[COUNT // 3 :])) == COUNT - COUNT // 3
             stop(running)
         del source.asked[:]
         with node(tmp_path, settings(source.url, tmp_path)) as running:
@@ -68,7 +73,7 @@ def test_a_restart_asks_the_origin_for_nothing_fresh(tmp_path: Path) -> None:
 def test_after_a_kill_what_was_written_is_served_and_what_was_purged_is_not(tmp_path: Path) -> None:
     paths = [f"/{i}" for i in range(200)]
     with origin() as source:
-        with node(tmp_path, settings(source.url, tmp_path)) as running:
+        with node(tmp_path, settings(source.url, tmp_path, admit="always", queue="256MiB")) as running:
             assert asyncio.run(ask_all(running.port, paths)) == len(paths)
             until(lambda: running.stats()["disk"]["records"] == len(paths))
             purged = [f"http://site{path}" for path in paths[:50]]
