@@ -90,6 +90,13 @@ class CoordinatorConfig(Section):
         le=3650 * DAY_S,
         description="How long is kept who purged what. On NATS: as long as the log's entries.",
     )
+    keep_away_s: Duration = Field(
+        DAY_S,
+        ge=1,
+        le=365 * DAY_S,
+        description="How long an edge that has gone is listed as away, restarts of the coordinator included. At most "
+        "20,000 are.",
+    )
     dialects: FleetDialectsConfig = Field(
         FleetDialectsConfig(), description="Purge requests as clients of other products send them."
     )

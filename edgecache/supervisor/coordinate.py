@@ -27,6 +27,7 @@ from edgecache.http.clock import wall_clock
 from edgecache.observe import log
 from edgecache.purge.bus import BusError, PurgeBus
 from edgecache.purge.coordinator.hub import Hub
+from edgecache.purge.coordinator.roster import EVERY_S, Roster
 from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.tokens import TokenBook, TokensError
@@ -96,6 +97,7 @@ def make_coordinator(config: CoordinatorConfig, bus: PurgeBus) -> Coordinator:
         heartbeat_s=config.heartbeat_s,
         stall_s=config.stall_timeout_s,
         most=config.max_edges,
+        remember_s=config.keep_away_s,
         clock=time.monotonic,
     )
     book = TokenBook(tokens_path(config), time.monotonic)
@@ -137,6 +139,10 @@ async def _run(file: CoordinatorFile, load: Callable[[], LoadedCoordinator]) -> 
             raise StartError(str(error)) from None
         except (OSError, ValueError) as error:
             raise StartError(f"coordinator.tls: {error}") from None
+        every_s = min(EVERY_S, 2 * config.heartbeat_s)
+        roster = Roster(data_folder(config), coordinator.hub, log=lambda: bus.state().log, every_s=every_s)
+        await roster.start()
+        stack.push_async_callback(roster.close)
         await coordinator.start()
         server = CoordinatorServer(
             coordinator,

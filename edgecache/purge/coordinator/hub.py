@@ -11,6 +11,7 @@ connection, and a heartbeat names the last one sent to *this* edge.
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -101,6 +102,16 @@ class Subscriber(Attachment):
         self.catching: asyncio.Task[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of an edge that has gone."""
+
+    at: float
+    position: int
+    version: str
+    address: str
+
+
 @dataclass(slots=True)
 class _Waiter:
     sequence: int
@@ -175,7 +186,8 @@ class Hub:
         self._subscribers: set[Subscriber] = set()
         self._remote: dict[tuple[str, str], Attachment] = {}
         self._waiting: dict[int, list[_Waiter]] = {}
-        self._seen: dict[str, tuple[float, int, str, str]] = {}
+        self._seen: dict[str, Seen] = {}
+        """Of those that are away; who went first comes first."""
         self._untold: dict[tuple[str, str], Subscriber] = {}
         self._to_tell = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -273,9 +285,21 @@ class Hub:
             self._recheck(attachment.edge)
             return
         del self._names[attachment.edge]
+        self._gone(attachment.edge, Seen(self._wall(), attachment.acked, attachment.version, address))
+
+    def _gone(self, edge: str, seen: Seen) -> None:
         if len(self._seen) >= MOST_SEEN:
             del self._seen[next(iter(self._seen))]
-        self._seen[attachment.edge] = (self._wall(), attachment.acked, attachment.version, address)
+        self._seen[edge] = seen
+
+    def recall(self, edge: str, seen: Seen) -> None:
+        """Of an edge that was known before a restart, until it comes. Those longest away first, before `start`."""
+        now = self._wall()
+        if edge not in self._names and seen.at > now - self._remember_s:
+            self._gone(edge, dataclasses.replace(seen, at=min(seen.at, now)))
+
+    def now(self) -> float:
+        return self._wall()
 
     def _cut(self, subscriber: Subscriber, reason: str) -> None:
         subscriber.connection.cut(reason)
@@ -371,7 +395,7 @@ class Hub:
                     self._remote.pop((remote.edge, remote.instance), None)
                     self._detach(remote, "")
             old = now - self._remember_s
-            for name in [name for name, seen in self._seen.items() if seen[0] < old]:
+            for name in [name for name, seen in self._seen.items() if seen.at < old]:
                 del self._seen[name]
             for subscriber in self._subscribers:
                 self._tell_others(subscriber)
@@ -500,8 +524,9 @@ class Hub:
             address = newest.connection.address if isinstance(newest, Subscriber) else ""
             lag = max(head - position, 0)
             found.append(EdgeState(name, True, len(instances), position, lag, newest.version, newest.since, address))
-        for name, (seen, position, version, address) in self._seen.items():
-            found.append(EdgeState(name, False, 0, position, max(head - position, 0), version, seen, address))
+        for name, seen in self._seen.items():
+            lag = max(head - seen.position, 0)
+            found.append(EdgeState(name, False, 0, seen.position, lag, seen.version, seen.at, seen.address))
         return sorted(found, key=lambda state: state.edge)
 
     @property

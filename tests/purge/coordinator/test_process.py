@@ -204,6 +204,34 @@ async def test_what_it_has_accepted_survives_kill_9(folder: Path) -> None:
     assert edge.resets == 1
 
 
+async def test_it_knows_after_kill_9_who_was_there(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "coordinator.yaml"
+    config.write_text(f'coordinator: {{listen: "127.0.0.1:0", data: "{folder}", heartbeat: 0.1s}}\n')
+    token = admin_token(folder)
+    async with aiohttp.ClientSession() as session:
+        with Process("-c", config) as process:
+            async with LightEdge(process.url, "a", token) as edge:
+                await edge.until(lambda e: e.welcomes)
+                async with asyncio.timeout(20):
+                    while not known(folder):  # noqa: ASYNC110 - another process writes it
+                        await asyncio.sleep(0.02)
+                process.end(signal.SIGKILL)
+        with Process("-c", config) as process:
+            async with session.get(process.url + "/v1/edges") as response:
+                edges = (await response.json())["edges"]
+            assert [(row["edge"], row["connected"], row["since"]) for row in edges] == [
+                ("a", False, known(folder)["a"])
+            ]
+            assert (await purge(session, process.url, token, "k", wait=True))[1]["away"] == ["a"]
+
+
+def known(folder: Path) -> dict[str, float]:
+    """When each edge was last there, as the coordinator keeps it."""
+    with contextlib.suppress(FileNotFoundError):
+        return {row["edge"]: row["seen"] for row in json.loads((folder / "edges.json").read_text())["edges"]}
+    return {}
+
+
 async def test_a_lost_log_resets_edges(folder: Path) -> None:
     token = admin_token(folder)
     async with aiohttp.ClientSession() as session:
