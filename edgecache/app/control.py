@@ -204,6 +204,7 @@ class Control:
             **({"disk": disk_figures(shared.counters)} if shared.disk is not None else {}),
             "connections": gauge_total(shared.counters, Gauge.CONNECTIONS),
             "fills": gauge_total(shared.counters, Gauge.FILLS),
+            "tasks": gauge_total(shared.counters, Gauge.TASKS),
             "purges": {"sequence": shared.arena.sequence(), **self._following.stats()},
             "processes": {
                 "workers": read(NodeSlot.WORKERS),
@@ -226,6 +227,8 @@ class Control:
         connections, fills = (gauge_total(shared.counters, gauge) for gauge in (Gauge.CONNECTIONS, Gauge.FILLS))
         yield Figure("connections", "Client connections open.", float(connections))
         yield Figure("fills_under_way", "Fetches under way that others may join.", float(fills))
+        tasks = gauge_total(shared.counters, Gauge.TASKS)
+        yield Figure("tasks", "Tasks of all event loops, as counted every few seconds.", float(tasks))
         yield Figure("purge_sequence", "Number of the last purge applied.", float(shared.arena.sequence()))
         yield from self._fleet_figures()
         yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))

@@ -104,6 +104,8 @@ class Gauge(IntEnum):
 
     CONNECTIONS = 0
     FILLS = 1
+    TASKS = 2
+    """Of the event loop."""
 
 
 NODE_SLOTS: Final = 64

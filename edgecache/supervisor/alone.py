@@ -18,6 +18,7 @@ from edgecache.edge.doors import DoorKeeper, Doors
 from edgecache.http.tasks import spawn
 from edgecache.observe import log
 from edgecache.observe.slots import NodeSlot, put
+from edgecache.observe.tasks import TaskGauge
 from edgecache.supervisor.setting import Setting, SetupError, refresh, say_where, set_up
 
 _log = logging.getLogger("edgecache")
@@ -49,6 +50,8 @@ class _Alone:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
+        tasks = TaskGauge(self._shared.counters, 0)
+        tasks.start()
         try:
             await self._edge.start(_copies(self._setting.doors), self._setting.contexts)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,6 +62,7 @@ class _Alone:
             await stop.wait()
             return await self._stop()
         finally:
+            tasks.stop()
             self._keeper.close()
 
     async def _stop(self) -> int:

@@ -25,6 +25,7 @@ import uvloop
 from edgecache.admin.tokens import TokenCheck
 from edgecache.app import Control, Shared, StartError, Worker
 from edgecache.observe import log
+from edgecache.observe.tasks import TaskGauge
 from edgecache.supervisor import machine
 from edgecache.supervisor.setting import Setting
 
@@ -104,7 +105,15 @@ def live(role: Role, setting: Setting, shared: Shared, channel: Channel, parent:
     shared.arena.attach(role.slot)
     work = _work if role.name == "worker" else _control
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work(role, setting, shared, channel))
+        return runner.run(_counted(work(role, setting, shared, channel), TaskGauge(shared.counters, role.slot)))
+
+
+async def _counted(work: Coroutine[Any, Any, int], tasks: TaskGauge) -> int:
+    tasks.start()
+    try:
+        return await work
+    finally:
+        tasks.stop()
 
 
 async def _work(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:

@@ -28,7 +28,9 @@ svg line.mark { stroke: #999; stroke-dasharray: 3 3 } svg text.mark { fill: #666
 @media print { body { margin: 0; max-width: none; font-size: 11px } a { color: inherit } }
 """
 SHARES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"))
-HIDDEN = frozenset({"turns", "phases", "curve", "measured", "first", "last"})
+GRID = ("what", "before", "after", "difference", "at most")
+"""Of `Run.table`."""
+HIDDEN = frozenset({"turns", "phases", "curve", "measured", "first", "last", "troubles"})
 
 
 def render(
@@ -52,6 +54,7 @@ def render(
         f"<h1>{html.escape(profile.name)}: {'the promise is kept' if kept else 'the promise is broken'}</h1>",
         f"<p>{html.escape(profile.title)}{beside}</p>",
         f"<table><caption>The promise</caption>{rows}</table>",
+        *([_grid(run.table)] if run.table else []),
         _table("Figures", _figures(run, seen)),
         _latency_table(seen),
         *more,
@@ -73,6 +76,15 @@ def write(path: Path, page: str) -> None:
 def _table(title: str, rows: Iterable[tuple[str, object]]) -> str:
     inner = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows)
     return f"<table><caption>{html.escape(title)}</caption>{inner}</table>"
+
+
+def _grid(rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in GRID)
+    inner = "".join(
+        f"<tr><th>{html.escape(row[0])}</th>" + "".join(f'<td class="n">{html.escape(cell)}</td>' for cell in row[1:])
+        for row in rows
+    )
+    return f"<table><caption>Before and after</caption><tr>{head}</tr>{inner}</table>"
 
 
 def _figures(run: Run, seen: Tally) -> list[tuple[str, object]]:

@@ -64,6 +64,8 @@ class Run:
     samples: list[Sample] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """What `direct` leaves for `judge`, and for the page."""
+    table: list[tuple[str, ...]] = field(default_factory=list)
+    """Rows that are shown beside the promise, and printed: what, before, after, the difference, how large it may be."""
     over: Callable[[], bool] = lambda: False
     """The load has ended."""
 
@@ -72,6 +74,9 @@ class Run:
         """The edge, for profiles that run against their own only."""
         assert self.edge is not None
         return self.edge
+
+    def tabulate(self, *cells: str) -> None:
+        self.table.append(cells)
 
     def mark(self, text: str) -> float:
         now = time.monotonic()

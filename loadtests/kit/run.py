@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Wish:
 class Outcome:
     checks: list[Check]
     page: Path
+    table: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
@@ -171,7 +172,7 @@ def perform(profile: Profile, wish: Wish) -> Outcome:
             page.write(
                 written, page.render(profile, run, seen, checks, profile.sections(run), html_of_locust="locust.html")
             )
-            return Outcome(checks, written)
+            return Outcome(checks, written, run.table)
 
 
 def _load(profile: Profile, run: Run, wish: Wish, report: Path) -> Tally:
@@ -263,6 +264,8 @@ def _sample(run: Run, stop: threading.Event) -> None:
 
 
 def sentences(outcome: Outcome) -> Iterator[str]:
+    if outcome.table:
+        yield from (f"| {' | '.join(row)} |" for row in (page.GRID, ("---",) * len(page.GRID), *outcome.table))
     for check in outcome.checks:
         yield f"{'kept  ' if check.holds else 'BROKEN'}  {check}"
     yield f"report: {outcome.page}"
