@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from edgecache.edge.connection import ClientLimits
+from edgecache.edge.descriptors import Descriptors
 from edgecache.edge.exchange import Exchange, Handler
 from edgecache.edge.listener import Listener
 from edgecache.http.headers import Headers
@@ -128,9 +129,10 @@ async def listening(
     limits: ClientLimits | None = None,
     max_connections: int = 1000,
     tls: ssl.SSLContext | None = None,
+    descriptors: Descriptors | None = None,
 ) -> AsyncIterator[Listener]:
     """A listener on a free port of loopback, drained at the end."""
-    listener = Listener(handler, limits=limits, max_connections=max_connections)
+    listener = Listener(handler, limits=limits, max_connections=max_connections, descriptors=descriptors)
     await listener.start(("127.0.0.1", 0), tls)
     try:
         yield listener

@@ -64,6 +64,7 @@ class _ListenerCounters(Counters):
     _SLOTS: ClassVar[dict[str, NodeSlot]] = {
         "accepted": NodeSlot.CLIENT_ACCEPTED,
         "over_limit": NodeSlot.CLIENT_OVER_LIMIT,
+        "no_descriptors": NodeSlot.CLIENT_NO_DESCRIPTORS,
         "malformed": NodeSlot.CLIENT_MALFORMED,
         "timed_out": NodeSlot.CLIENT_TIMED_OUT,
         "stalled": NodeSlot.CLIENT_STALLED,

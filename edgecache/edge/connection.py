@@ -17,6 +17,7 @@ from enum import Enum, auto
 from edgecache._native.fastlane import FastConnection
 from edgecache._native.http1 import FramingError, Limits, RequestDecoder, RequestHead, encode_response_head
 from edgecache.edge.client_exchange import ClientExchange
+from edgecache.edge.descriptors import Descriptors
 from edgecache.edge.exchange import Handler
 from edgecache.edge.framing import date_line, error_answer
 from edgecache.http.clock import wall_clock
@@ -81,6 +82,7 @@ class Counters:
 
     accepted: int = 0
     over_limit: int = 0
+    no_descriptors: int = 0
     requests: int = 0
     malformed: int = 0
     timed_out: int = 0
@@ -97,6 +99,7 @@ class Shared:
     limits: ClientLimits
     decoder_limits: Limits
     max_connections: int
+    descriptors: Descriptors
     on_lost: Callable[[], None]
     """Called when a connection has ended while draining."""
     counters: Counters = field(default_factory=Counters)
@@ -170,6 +173,11 @@ class ClientConnection(Wire):
         if len(shared.connections) > shared.max_connections:
             shared.counters.over_limit += 1
             self.refuse(503, "too many connections")
+            return
+        if shared.descriptors.short(number := self._descriptor()):
+            shared.counters.no_descriptors += 1
+            shared.descriptors.tell(shared.sweeper.tick)
+            self.refuse(503, "too many connections", linger=not shared.descriptors.very_short(number))
             return
         task: asyncio.Task[None] = spawn(self._serve(), "client-connection")
         shared.tasks.add(task)
@@ -423,9 +431,13 @@ class ClientConnection(Wire):
         """
         return self.transport.get_write_buffer_size() + self._kernel(termios.TIOCOUTQ)
 
-    def _kernel(self, question: int) -> int:
+    def _descriptor(self) -> int:
+        """-1 where there is none."""
         sock = self.transport.get_extra_info("socket")
-        if sock is None or (fd := sock.fileno()) < 0:
+        return -1 if sock is None else int(sock.fileno())
+
+    def _kernel(self, question: int) -> int:
+        if (fd := self._descriptor()) < 0:
             return 0
         try:
             answer: bytes = fcntl.ioctl(fd, question, b"\0\0\0\0")
@@ -434,7 +446,7 @@ class ClientConnection(Wire):
         return int(struct.unpack("i", answer)[0])
 
     # --- the end ---
-    def refuse(self, status: int, detail: str) -> None:
+    def refuse(self, status: int, detail: str, *, linger: bool = True) -> None:
         """One line of text for a request that reaches no handler, and the end of the connection."""
         if self.lost:
             return
@@ -442,7 +454,7 @@ class ClientConnection(Wire):
         lines = [("Date", date_line.at(wall_clock())), *response.headers.lines]
         lines += [("Content-Length", str(len(body))), ("Connection", "close")]
         self.send(encode_response_head(status, response.reason, lines) + body)
-        self.end(linger=True)
+        self.end(linger=linger)
 
     def end(self, *, linger: bool) -> None:
         """Close when everything is sent. `linger`: the client may still be sending; read that and drop it for a

@@ -13,6 +13,7 @@ from typing import cast
 from edgecache._native.fastlane import FastConnection, Lane
 from edgecache._native.http1 import Limits
 from edgecache.edge.connection import ClientConnection, ClientLimits, Counters, Shared
+from edgecache.edge.descriptors import Descriptors
 from edgecache.edge.exchange import Handler
 from edgecache.http.sockets import BACKLOG, bind
 from edgecache.http.sweep import Sweeper
@@ -32,14 +33,16 @@ class Listener:
         counters: Counters | None = None,
         changed: Callable[[int], None] = lambda _: None,
         lane: Lane | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
         """`changed` is told how many more, or fewer, connections are open. `lane` stands in front of every connection
-        and answers plain hits by itself."""
+        and answers plain hits by itself. `descriptors`: what the system grants, if not what it does at the start."""
         self._handler = handler
         self._limits = limits or ClientLimits()
         self._decoder_limits = decoder_limits or Limits()
         self._max_connections = max_connections
         self.lane = lane
+        self._descriptors = descriptors
         self._server: asyncio.Server | None = None
         self._shared: Shared | None = None
         self._ended = asyncio.Event()
@@ -71,6 +74,7 @@ class Listener:
             limits=self._limits,
             decoder_limits=self._decoder_limits,
             max_connections=self._max_connections,
+            descriptors=self._descriptors or Descriptors.of_this_process(),
             on_lost=self._one_less,
             counters=self.counters,
             changed=self._changed,

@@ -42,6 +42,10 @@ _NODE_HELP: dict[NodeSlot, tuple[str, str]] = {
     NodeSlot.LOG_DROPPED: ("access_log_dropped_lines", "Access log lines lost to overload or a failing disk."),
     NodeSlot.CLIENT_ACCEPTED: ("client_accepted", "Client connections accepted."),
     NodeSlot.CLIENT_OVER_LIMIT: ("client_over_limit", "Client connections answered 503, beyond limits.connections."),
+    NodeSlot.CLIENT_NO_DESCRIPTORS: (
+        "client_no_descriptors",
+        "Client connections answered 503, or closed, for lack of file descriptors.",
+    ),
     NodeSlot.CLIENT_MALFORMED: ("client_malformed", "Requests whose framing could not be trusted."),
     NodeSlot.CLIENT_TIMED_OUT: ("client_timed_out", "Clients cut off for being slow to ask."),
     NodeSlot.CLIENT_STALLED: ("client_stalled", "Clients cut off for not taking their answer."),

@@ -97,6 +97,7 @@ class NodeSlot(IntEnum):
     DISK_BYTES_USED = 25
     DISK_ON = 26
     DISK_SENT = 40
+    CLIENT_NO_DESCRIPTORS = 41
 
 
 class Gauge(IntEnum):

@@ -150,7 +150,7 @@ def test_clients_that_never_read(node: kit.Node) -> None:
 
 def test_descriptors_exhausted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More clients than there are descriptors: who is in is served, who is not is turned away at once rather than left
-    to wait, and when the idle ones have gone all is as before."""
+    to wait, and counted; and when the idle ones have gone all is as before."""
     monkeypatch.setenv("EDGE_FILES", "96")
     with wild() as origin:
         config = {"origin": origin.url, "workers": 1, "limits": {"idle_timeout": "3s"}}
@@ -159,8 +159,17 @@ def test_descriptors_exhausted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             asks_well(node, 3)
             inside = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             inside.connect()
-            with connected(port, 300), contextlib.closing(inside):
+            before = counter(node, "client_accepted")
+            with connected(port, 300) as clients, contextlib.closing(inside):
                 (worker,) = node.workers()
+                kit.until(lambda: counter(node, "client_accepted") - before == 300)
+                away = counter(node, "client_no_descriptors")
+                assert 200 < away < 300
+                assert node.stats()["connections"] >= 300 - away
+                told = [_told(client) for client in clients]
+                assert told.count(b"") == 300 - away
+                assert set(told) <= {b"", b"HTTP/1.1 503 ", CLOSED}
+                assert sum("file descriptors run out" in text for text in node.texts()) == 1
                 ticks = _cpu(worker)
                 for number in range(20):
                     path = f"/normal/{number % 3}"
@@ -173,6 +182,20 @@ def test_descriptors_exhausted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             asks_well(node, 10)
             assert node.stats()["processes"]["died"] == 0
             assert node.workers() == [worker]
+
+
+CLOSED = b"closed"
+
+
+def _told(client: socket.socket) -> bytes:
+    """What a client has been told without asking: nothing while it is in."""
+    client.setblocking(False)
+    try:
+        return client.recv(13) or CLOSED
+    except BlockingIOError:
+        return b""
+    except ConnectionError:
+        return CLOSED
 
 
 def _cpu(pid: int) -> float:
