@@ -19,7 +19,9 @@ from edgecache.observe.slots import (
     Layout,
     gauges_clear,
 )
+from edgecache.purge import former
 from edgecache.purge.following import Turn, trust_at_start
+from edgecache.purge.message import PurgeKind, PurgeMessage
 from edgecache.store.disksweep import DirectoryInUse
 from edgecache.store.memory import MemoryStore
 from edgecache.store.node import NodeDisk
@@ -74,7 +76,8 @@ class Shared:
             except DirectoryInUse as error:
                 raise StartError(f"disk.path: {error.strerror}: {error.filename}") from error
             self.store.directory = str(self.disk.path)
-        self._sites_ever: frozenset[str] = frozenset()
+        self._sites: frozenset[str] = frozenset()
+        self._sites_seen: dict[str, float] = {}
         self._note_sites(config)
         trust_at_start(self.arena, config.purge)
         self.turn = Turn()
@@ -95,12 +98,26 @@ class Shared:
         gauges_clear(self.counters, process)
 
     def _note_sites(self, config: Config) -> None:
-        names = frozenset(site.title for site in config.sites)
-        self._sites_ever |= self.disk.sites_ever(names) if self.disk is not None else names
+        """`config` is in force from now on. Sites that have been gone for long are purged whole, and forgotten."""
+        now = wall_clock()
+        before, self._sites = self._sites, frozenset(site.title for site in config.sites)
+        there = before | self._sites
+        seen = self.disk.note_sites(there, now) if self.disk is not None else dict.fromkeys(there, now)
+        self._sites_seen |= seen
+        gone = former.to_forget(self._sites_seen, self._sites, now)
+        if not gone:
+            return
+        tags = former.whole(gone)
+        number = self.arena.append_purge(tags, soft=False)
+        message = PurgeMessage(number, now, PurgeKind.HARD, tags, False, "former sites")
+        if self.disk is None or self.disk.forget_sites(gone, message):
+            for name in gone:
+                del self._sites_seen[name]
+            _log.info("%d former sites are forgotten; what was stored of them is purged", len(gone))
 
-    def sites_ever(self) -> frozenset[str]:
-        """Every site there has been: what is stored may be of one that is not configured now, and will be again."""
-        return self._sites_ever
+    def sites_ever(self) -> Iterable[str]:
+        """The sites there have been: what is stored may be of one that is not configured now, and will be again."""
+        return self._sites_seen.keys()
 
     def adopt(self, config: Config) -> Config:
         """`config` with what cannot change while the arena lives as it is now; each such key is warned about."""

@@ -9,7 +9,7 @@ was asked for, never less. Every call blocks.
     Tag (tag, hard, soft)     tag as a signed 64-bit number; 0: never
     Followed (log, sequence, time)
                               the position in the coordinator's log up to which all of it is in here; one row or none
-    Site (name)               every site there has been: a purge of a key names them all
+    Site (name, seen)         sites there have been: a purge of a key names them all; when they were last configured
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class DurablePurges:
                 "PRAGMA journal_size_limit = 1048576",
                 "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Tag (tag INTEGER PRIMARY KEY, hard INTEGER, soft INTEGER)",
-                "CREATE TABLE IF NOT EXISTS Site (name TEXT PRIMARY KEY) WITHOUT ROWID",
+                "CREATE TABLE IF NOT EXISTS Site (name TEXT PRIMARY KEY, seen REAL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Followed (id INTEGER PRIMARY KEY, log TEXT, sequence INTEGER, time REAL)",
             ):
                 self._con.execute(statement).fetchall()
@@ -93,11 +93,18 @@ class DurablePurges:
         row = self._con.execute("SELECT log, sequence, time FROM Followed").fetchone()
         return LogPosition(*row) if row is not None else None
 
-    def note_sites(self, names: Iterable[str]) -> frozenset[str]:
-        """Note them. Returns these and those noted before."""
+    def note_sites(self, names: Iterable[str], now: float) -> dict[str, float]:
+        """Note that they are configured. Returns these and those noted before, and when each was last."""
         with self._transaction():
-            self._con.executemany("INSERT OR IGNORE INTO Site VALUES (?)", [(name,) for name in names])
-        return frozenset(row[0] for row in self._con.execute("SELECT name FROM Site"))
+            if "seen" not in (column[1] for column in self._con.execute("PRAGMA table_info(Site)")):
+                self._con.execute("ALTER TABLE Site ADD COLUMN seen REAL")
+            self._con.executemany("INSERT OR REPLACE INTO Site VALUES (?, ?)", [(name, now) for name in names])
+            self._con.execute("UPDATE Site SET seen = ? WHERE seen IS NULL OR seen > ?", (now, now))
+            return dict(self._con.execute("SELECT name, seen FROM Site").fetchall())
+
+    def forget_sites(self, names: Iterable[str]) -> None:
+        with self._transaction():
+            self._con.executemany("DELETE FROM Site WHERE name = ?", [(name,) for name in names])
 
     def append(self, messages: Iterable[PurgeMessage], position: LogPosition | None = None) -> None:
         """All or none; on stable storage when it returns. Again changes nothing.

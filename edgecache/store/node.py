@@ -8,15 +8,17 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgecache._native.arena import Arena
 from edgecache.config.tiers import DiskConfig
 from edgecache.observe.slots import Counters, NodeSlot, put
 from edgecache.purge.durable import DurablePurges, PurgesLost
 from edgecache.purge.keeper import PurgeKeeper, restore
+from edgecache.purge.message import PurgeMessage
 from edgecache.store.disk import DiskStore, explain
 from edgecache.store.diskfiles import DATABASE
 from edgecache.store.disksweep import DirectoryInUse, NodeLock, sweep_before_start
@@ -25,6 +27,7 @@ from edgecache.store.tiers import TieredStore
 from edgecache.store.volume import FAULTS, DiskCounters
 
 _log = logging.getLogger("edgecache.store")
+T = TypeVar("T")
 
 PURGES = "purges.db"
 LOCK_PATIENCE_S = 3.0
@@ -126,18 +129,31 @@ class NodeDisk:
         disk = self.store(process, sweeps=sweeps)
         return TieredStore(memory, disk, always=self._config.admit == "always", large=self._config.large_bytes)
 
-    def sites_ever(self, names: Iterable[str]) -> frozenset[str]:
-        """The sites that what is stored may belong to; `names` are those there are now. Blocks."""
-        given = frozenset(names)
+    def note_sites(self, names: Iterable[str], now: float) -> dict[str, float]:
+        """Note these as configured. Returns what stored things may be of, and when each was configured last. Blocks."""
+        given = dict.fromkeys(names, now)
+        return self._sites(lambda durable: durable.note_sites(given, now), "are not known") or given
+
+    def forget_sites(self, names: Sequence[str], purge: PurgeMessage) -> bool:
+        """Forget them, who have been purged by this. False where it cannot be written down. Blocks."""
+
+        def forget(durable: DurablePurges) -> bool:
+            durable.append([purge])
+            durable.forget_sites(names)
+            return True
+
+        return bool(self._sites(forget, "cannot be forgotten"))
+
+    def _sites(self, work: Callable[[DurablePurges], T], what: str) -> T | None:
         try:
             durable = DurablePurges(self.path / PURGES)
             try:
-                return given | durable.note_sites(given)
+                return work(durable)
             finally:
                 durable.close()
         except (PurgesLost, *FAULTS) as error:
-            _log.warning("%s: the sites of before are not known: %s", self.path / PURGES, error)
-            return given
+            _log.warning("%s: the sites of before %s: %s", self.path / PURGES, what, error)
+            return None
 
     def keeper(self) -> PurgeKeeper:
         """This process's writer of purges."""

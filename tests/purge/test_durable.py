@@ -123,8 +123,26 @@ def test_it_is_for_the_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "purges.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_every_site_there_has_been_is_known(tmp_path):
+def test_the_sites_there_have_been_are_known(tmp_path: Path) -> None:
     durable = DurablePurges(tmp_path / "purges.db")
-    assert durable.note_sites(["a", "b"]) == {"a", "b"}
-    assert durable.note_sites(["b"]) == {"a", "b"}
+    assert durable.note_sites(["a", "b"], 10.0) == {"a": 10.0, "b": 10.0}
+    assert durable.note_sites(["b"], 20.0) == {"a": 10.0, "b": 20.0}
+    assert durable.note_sites(["c"], 15.0) == {"a": 10.0, "b": 15.0, "c": 15.0}, "the clock was put back"
+    durable.forget_sites(["a", "nobody"])
+    assert durable.note_sites([], 30.0) == {"b": 15.0, "c": 15.0}
+    durable.close()
+
+
+def test_sites_noted_by_an_earlier_release(tmp_path: Path) -> None:
+    """It wrote no times: they count from now on."""
+    DurablePurges(tmp_path / "purges.db").close()
+    con = sqlite3.connect(tmp_path / "purges.db")
+    con.execute("DROP TABLE Site")
+    con.execute("CREATE TABLE Site (name TEXT PRIMARY KEY) WITHOUT ROWID")
+    con.execute("INSERT INTO Site VALUES ('old')")
+    con.commit()
+    con.close()
+    durable = DurablePurges(tmp_path / "purges.db")
+    assert durable.note_sites(["a"], 10.0) == {"a": 10.0, "old": 10.0}
+    assert durable.note_sites(["a"], 20.0) == {"a": 20.0, "old": 10.0}
     durable.close()
