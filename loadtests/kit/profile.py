@@ -143,7 +143,8 @@ class Profile:
 
 def nothing_wrong(seen: Tally) -> list[Check]:
     """What every profile promises."""
-    wrong, lost, right = seen.total("wrong"), seen.total("lost"), seen.total("requests")
+    wrong, right = seen.total("wrong"), seen.total("requests")
+    lost = seen.total("lost") + seen.total("refused")  # a connection refused is no answer either
     said = f": {seen.notes[0]}" if seen.notes else ""
     return [
         Check(right > 0, f"{right} requests were answered", "no request was answered"),

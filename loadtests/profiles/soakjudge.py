@@ -65,6 +65,9 @@ def _answers(run: Run, seen: Tally) -> Iterable[Check]:
             f"({events['origin']} times) had just been killed",
             f"{excuse_less} of {total} requests {what} when nothing had been killed",
         )
+    refused = seen.total("refused")
+    # A killed worker's queue is the supervisor's, too: who knocks meanwhile waits.
+    yield Check(refused == 0, "no connection was refused", f"{refused} connections were refused")
     lost, most = seen.total("lost"), run.facts["connections of killed workers"] + run.plan["users"] * events["origin"]
     yield Check(
         lost <= most,

@@ -121,6 +121,12 @@ def test_a_wrong_body_breaks_every_promise() -> None:
     assert [str(check) for check in nothing_wrong(seen) if not check.holds] == [
         "1 answers were wrong: an octet was off"
     ]
+    seen = Tally()
+    for name in ("requests", "lost", "refused"):
+        seen.count(1, name)
+    assert [str(check) for check in nothing_wrong(seen) if not check.holds] == [
+        "2 requests were left without an answer"
+    ]
     assert not all(check.holds for check in nothing_wrong(Tally())), "nothing seen is nothing shown"
 
 

@@ -139,6 +139,7 @@ CASES: list[tuple[str, Callable[[Run, Tally], None], str]] = [
     ("reloads", stats("processes", {"died": 1, "configuration": 1}), "reloads: the edge counted 0"),
     ("lost in calm", counted("lost", 1, 700.0), "1 of 1 requests left without an answer when nothing had been killed"),
     ("too many lost", counted("lost", 40, 501.0), "40 requests were lost"),
+    ("refused", counted("refused", 1, 501.0), "1 connections were refused"),
     ("5xx in calm", counted("5xx", 2, 700.0), "2 of 2 requests answered 5xx"),
     ("outdated", counted("outdated", 1), "outdated answers"),
     ("wrong", counted("wrong", 1), "1 answers were wrong"),
@@ -174,7 +175,7 @@ def test_descriptors_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "known"),
     [("edgecache", "supervisor"), ("edgecache-ctl", "control process"), ("edgecache-w11", "worker")],
 )
 def test_processes_are_known_by_their_names(name: str, known: str) -> None:
