@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SIZE = 50_000
 EVERY_S = 3.0
+CROWD = 0.9
+"""Of the clients have to be there."""
 
 
 def ask(client: Client) -> None:
@@ -56,6 +58,12 @@ def judge(run: Run, seen: Tally) -> Iterable[Check]:
         f"{len(counts)} objects, each asked for by {min(crowd, default=0)} to {max(crowd, default=0)} clients at once, "
         "were fetched exactly once each",
         f"fetches for each object of the crowd were {counts}, and exactly 1 is promised",
+    )
+    users = run.plan["users"]
+    yield Check(
+        min(crowd, default=0) >= users * CROWD,
+        f"of {users} clients at least {min(crowd, default=0)} asked for each object",
+        f"an object was asked for by {min(crowd, default=0)} of {users} clients: that is no crowd",
     )
 
 

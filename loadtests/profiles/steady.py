@@ -83,6 +83,12 @@ def judge(run: Run, seen: Tally) -> Iterable[Check]:
     run.facts["octets of all objects"] = f"{sum(map(size_of, times)) / (1 << 20):.0f} MiB"
     text = f"hit ratio {measured:.2%}, simulated LRU {simulated:.2%}, over {requests} requests"
     yield Check(abs(measured - simulated) <= POINT, text, f"the hit ratio is not within a point of the LRU's: {text}")
+    most = max((sample.stats["memory"]["bytes_used"] for sample in run.samples), default=0)
+    yield Check(
+        0 < most <= capacity,
+        f"the memory tier never held more than {most:,} octets of {capacity:,}",
+        f"the memory tier held {most:,} octets, and its bound is {capacity:,}",
+    )
     own = max((p.rss_bytes for sample in run.samples for p in sample.processes), default=0)
     yield Check(
         own <= OWN_BYTES,
