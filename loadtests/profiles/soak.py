@@ -16,8 +16,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from loadtests.kit.content import TAIL_FROM, octets, size_of, version_in
 from loadtests.kit.content import Sequence as Objects
-from loadtests.kit.content import octets, size_of, version_in
 from loadtests.kit.profile import Profile, Run
 from loadtests.kit.rest import clients_of, come_to_rest, is_worker
 from loadtests.profiles.soakjudge import LARGEST, judge
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from loadtests.kit.client import Client
 
 KEYS = 300
+POPULAR, TAIL_OBJECTS = 5_000, 4_000
+"""Twice and more what memory holds, and few enough that a worker has soon met them all. It remembers the 65,536 keys
+that it met last (`store.tiers.KEYS_MAX`, up to 24 MiB with what is pending of them): at some hundred requests a second
+and with new objects all the time, these would fill for an hour and hide what grows without end."""
 EVENT_EVERY_S = 150.0
 LAST_RELOAD = 0.6
 """Of the time."""
@@ -41,11 +45,13 @@ def ask(client: Client) -> None:
     kind = chance.choices(("o", "v", "stale", "private", "film"), weights=(60, 25, 10, 3, 2))[0]
     seed = client.plan["seed"]
     if seed not in _objects:
-        _objects[seed] = Objects(5_000, seed)
+        _objects[seed] = Objects(POPULAR, seed)
     headers = None
     match kind:
         case "o":
             number = _objects[seed][position]
+            if number >= TAIL_FROM:
+                number = TAIL_FROM + number % TAIL_OBJECTS
             size = min(size_of(number), LARGEST)
         case "film":
             number, size = chance.randrange(4), 20 << 20
