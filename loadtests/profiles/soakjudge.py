@@ -97,7 +97,9 @@ def _flat(run: Run, what: str, before: float, now: float) -> Check:
     run.tabulate(
         f"resident, {what}: MiB", f"{before / _MIB:.1f}", f"{now / _MIB:.1f}", f"{growth:+.1%}", f"{GROWTH - 1:.0%}"
     )
-    return Check(0 < now <= before * GROWTH, f"{what}: {text}", f"{what} grew: {text}")
+    if not before or not now:
+        return Check(holds=False, sentence="", broken=f"{what}: the run ended before its memory could be compared")
+    return Check(now <= before * GROWTH, f"{what}: {text}", f"{what} grew: {text}")
 
 
 def _median(samples: Sequence[Sample], which: str, usual: int) -> float:

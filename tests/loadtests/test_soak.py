@@ -160,6 +160,12 @@ def test_what_happens_while_something_is_killed_is_excused(name: str) -> None:
     assert broken(made, seen) == []
 
 
+def test_a_run_that_ended_early_shows_nothing() -> None:
+    made, seen = run()
+    del made.samples[740:]
+    assert "worker: the run ended before its memory could be compared" in broken(made, seen)
+
+
 def test_more_processes_than_before_are_told() -> None:
     first, last = rest(), rest()
     assert more_than(last, first) == []
