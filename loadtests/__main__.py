@@ -6,7 +6,9 @@ Exit codes: 0 the promise is kept; 1 it is broken, and a sentence says how; 2 it
 from __future__ import annotations
 
 import sys
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 import click
 
@@ -71,6 +73,13 @@ def main(
         outcome = perform(PROFILES[profile], wish)
     except (CannotRun, BadTrace) as error:
         _fail(str(error))
+        return
+    except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+        # What is done to the edge is done by its admin API, which is to answer whatever the load.
+        click.echo(f"BROKEN  the edge does not answer its operator: {getattr(error, 'reason', error)}")
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return
     for line in sentences(outcome):
         click.echo(line)

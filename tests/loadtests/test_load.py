@@ -11,11 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from urllib.error import URLError
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.__main__ import main
 from loadtests.bench.tracefile import BadTrace
 from loadtests.kit import accesslog
 from loadtests.kit.board import KEYS, Board, Cell
@@ -31,6 +34,7 @@ from loadtests.kit.content import (
     versioned,
 )
 from loadtests.kit.plot import Series, lines, ticks
+from loadtests.kit.processes import CannotRun
 from loadtests.kit.profile import Run, nothing_wrong
 from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
 from loadtests.profiles import PROFILES
@@ -215,6 +219,33 @@ def test_one_request_per_key_and_second(moments: list[float], kept: bool) -> Non
     run = SimpleNamespace(origin=SimpleNamespace(asked=lambda: asked), facts={})
     checks = list(PROFILES["api_microcache"].judge(cast("Run", run), seen))
     assert [check.holds for check in checks if "the origin saw" in check.sentence] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            URLError(ConnectionRefusedError(111, "Connection refused")),
+            1,
+            "BROKEN  the edge does not answer its operator",
+        ),
+        (TimeoutError("timed out"), 1, "BROKEN  the edge does not answer its operator: timed out"),
+        (PermissionError(13, "Permission denied", "/x/steady"), 2, "load: Permission denied: /x/steady"),
+        (CannotRun("no"), 2, "load: no"),
+    ],
+    ids=["refused", "timeout", "report", "cannot"],
+)
+def test_what_goes_wrong_on_the_way_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("loadtests.__main__.perform", fail)
+    done = CliRunner().invoke(main, ["steady"])
+    assert done.exit_code == code
+    assert said in done.output
+    assert "Traceback" not in done.output
 
 
 class _Foreign(HTMLParser):
