@@ -34,7 +34,7 @@ from loadtests.kit.content import (
     versioned,
 )
 from loadtests.kit.plot import Series, lines, ticks
-from loadtests.kit.processes import CannotRun
+from loadtests.kit.processes import CannotRun, Origin
 from loadtests.kit.profile import Run, nothing_wrong
 from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
 from loadtests.profiles import PROFILES
@@ -216,8 +216,9 @@ def test_one_request_per_key_and_second(moments: list[float], kept: bool) -> Non
     asked = [(at, f"/api/{key}-2000") for key in (1, 2) for at in moments]
     seen = Tally()
     seen.count(0.0, "requests")
-    run = SimpleNamespace(origin=SimpleNamespace(asked=lambda: asked), facts={})
-    checks = list(PROFILES["api_microcache"].judge(cast("Run", run), seen))
+    origin = SimpleNamespace(asked=lambda: asked)
+    run = Run(Path(), {}, cast("Board", None), cast("Origin", origin), None)
+    checks = list(PROFILES["api_microcache"].judge(run, seen))
     assert [check.holds for check in checks if "the origin saw" in check.sentence] == [kept]
 
 
@@ -246,6 +247,47 @@ def test_what_goes_wrong_on_the_way_is_one_line(
     assert done.exit_code == code
     assert said in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("alone_ms", "beside_ms", "kept"),
+    [
+        pytest.param([10, 10, 10], [11, 11, 11], True, id="a little slower"),
+        pytest.param([10, 10, 10], [14, 14, 14], False, id="slower"),
+        pytest.param([10, 10, 90], [11, 90, 11], True, id="the machine did something else twice"),
+        pytest.param([10, 90, 10], [14, 14, 14], False, id="slower, and something else"),
+        pytest.param([], [], False, id="too short a run"),
+    ],
+)
+def test_slow_readers_are_judged_by_the_medians_of_turns(alone_ms: list[int], beside_ms: list[int], kept: bool) -> None:
+    seen, turns = Tally(), []
+    for turn, (there, took_ms) in enumerate((kind, ms) for kind in (False, True) for ms in (alone_ms, beside_ms)[kind]):
+        begin = 10.0 * turn
+        turns.append((there, begin, begin + 5))
+        for _ in range(100):
+            seen.took(begin + 2, "requests", took_ms / 1000)
+    seen.count(0.0, "requests", 100)
+    run = Run(Path(), {}, cast("Board", None), cast("Origin", None), None)
+    run.facts |= {"turns": turns, "connections at once": 520}
+    checks = list(PROFILES["slow_readers"].judge(run, seen))
+    assert [check.holds for check in checks if "p99" in check.sentence] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("across", "films", "kept"),
+    [
+        pytest.param(5, 6, True, id="in slices and across them"),
+        pytest.param(0, 6, False, id="never across"),
+        pytest.param(5, 5, False, id="one of them not in slices"),
+    ],
+)
+def test_a_run_that_says_nothing_of_slices_keeps_no_promise(across: int, films: int, kept: bool) -> None:
+    seen = Tally()
+    for name, number in (("requests", 10), ("ranges", 10), ("across", across)):
+        seen.count(0.0, name, number)
+    run = Run(Path(), {}, cast("Board", None), cast("Origin", None), None)
+    run.facts["films in slices"] = films
+    assert all(check.holds for check in PROFILES["video"].judge(run, seen)) == kept
 
 
 class _Foreign(HTMLParser):
