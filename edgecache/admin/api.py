@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from pydantic import ValidationError
 
 from edgecache.admin.dialects.build import by_token
-from edgecache.admin.dialects.desk import Desk
+from edgecache.admin.dialects.desk import Admit, Desk
 from edgecache.admin.foreign import speaks
 from edgecache.admin.node import Node
 from edgecache.admin.openapi import document
@@ -33,9 +33,14 @@ from edgecache.admin.wire import (
 )
 from edgecache.config.options import spell
 from edgecache.http.headers import Headers
+from edgecache.purge.bus import Caller
 from edgecache.purge.message import PurgeError
 
 _log = logging.getLogger("edgecache.admin")
+
+MOST_AUDIT = 1000
+"""Records in one answer."""
+_AUDIT = 100
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -105,8 +110,11 @@ def host_allowed(host: str | None, names: tuple[str, ...]) -> bool:
 def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Application:
     """The API of this node as an aiohttp application. `desk`: for the clients of other products."""
     api = _Api(node, access)
-    admit = by_token(access.token, partial(node.purge, wait=True))
-    foreign = [] if desk is None else [speaks(desk, lambda _: admit)]
+
+    def admit(request: web.Request) -> Admit:
+        return by_token(access.token, partial(node.purge, caller=_caller(request), wait=True))
+
+    foreign = [] if desk is None else [speaks(desk, admit)]
     app = web.Application(
         middlewares=[errors, *foreign, guard(access)],
         client_max_size=MAX_BODY_BYTES,
@@ -119,6 +127,7 @@ def make_app(node: Node, access: Access, desk: Desk | None = None) -> web.Applic
     app.router.add_post("/v1/purge", api.purge)
     app.router.add_get("/v1/purge/{sequence:[0-9]{1,16}}", api.purged)
     app.router.add_get("/v1/edges", api.edges)
+    app.router.add_get("/v1/audit", api.audit)
     app.router.add_get("/v1/openapi.json", api.openapi)
     return app
 
@@ -218,20 +227,30 @@ class _Api:
     async def purge(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
             raise ApiError(415, "the body must be application/json")
-        key = request.headers.get("Idempotency-Key")
         body = purge_body(await request.read())
         if body.targets > self._access.max_targets:
             raise ApiError(413, f"more than {self._access.max_targets} targets in one purge")
         if not body.targets:
             raise ApiError(400, "nothing to purge: one of urls, keys, hosts, prefixes and all must name something")
         try:
-            receipt = await self._node.purge(body.order("admin"), wait=body.wait, timeout_s=body.timeout_s, key=key)
+            receipt = await self._node.purge(
+                body.order("admin"),
+                caller=_caller(request),
+                wait=body.wait,
+                timeout_s=body.timeout_s,
+                key=idempotency_key(request),
+            )
         except PurgeError as error:
-            raise ApiError(error.status, error.detail, path=error.path) from None
+            raise ApiError(error.status, error.detail, path=error.path, code=error.code) from None
         return web.json_response(receipt_json(receipt))
 
     async def purged(self, request: web.Request) -> web.Response:
         return await _asked(self._node.purged(int(request.match_info["sequence"])))
+
+    async def audit(self, request: web.Request) -> web.Response:
+        _require_token(request, self._access.token)
+        before, limit = audit_page(request)
+        return await _asked(self._node.audit(before, limit))
 
     async def edges(self, _request: web.Request) -> web.Response:
         return await _asked(self._node.edges())
@@ -241,7 +260,40 @@ async def _asked(asking: Awaitable[dict[str, object]]) -> web.Response:
     try:
         return web.json_response(await asking)
     except PurgeError as error:
-        raise ApiError(error.status, error.detail, path=error.path) from None
+        raise ApiError(error.status, error.detail, path=error.path, code=error.code) from None
+
+
+def peer(request: web.Request) -> str:
+    """The address it came from; "" where there is none."""
+    found = request.get_extra_info("peername")
+    return str(found[0]) if isinstance(found, tuple) else ""
+
+
+def _caller(request: web.Request) -> Caller:
+    return Caller("admin", peer(request))
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """Raises `ApiError`."""
+    keys = request.headers.getall("Idempotency-Key", [])
+    if len(keys) > 1:
+        raise ApiError(400, "one idempotency key at most", path="Idempotency-Key")
+    return keys[0] if keys else None
+
+
+def audit_page(request: web.Request) -> tuple[int | None, int]:
+    """Numbered less than what, and how many. Raises `ApiError`."""
+    return _number(request, "before", 1 << 53), _number(request, "limit", MOST_AUDIT) or _AUDIT
+
+
+def _number(request: web.Request, name: str, most: int) -> int | None:
+    given = request.query.getall(name, [])
+    if not given:
+        return None
+    text = given[0]
+    if len(given) > 1 or not (text.isascii() and text.isdigit() and len(text) < 17) or not 1 <= int(text) <= most:
+        raise ApiError(400, f"a number from 1 to {most} is needed", path=name)
+    return int(text)
 
 
 def _field_line(text: str, index: int) -> tuple[str, str]:

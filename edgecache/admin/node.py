@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgecache.http.headers import Headers
+from edgecache.purge.bus import Caller
 from edgecache.purge.message import PurgeOrder, PurgeReceipt
 
 
@@ -56,13 +57,23 @@ class Node(Protocol):
         ...
 
     async def purge(
-        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+        self,
+        order: PurgeOrder,
+        *,
+        caller: Caller,
+        wait: bool,
+        timeout_s: float | None = None,
+        key: str | None = None,
     ) -> PurgeReceipt:
         """Raises `PurgeError`. `timeout_s`: how long to wait for other edges. `key`: an idempotency key."""
         ...
 
     async def purged(self, sequence: int) -> dict[str, object]:
         """What became of a purge: `sequence`, and `edges` with `edge` and `applied`. Raises `PurgeError`."""
+        ...
+
+    async def audit(self, before: int | None, limit: int) -> dict[str, object]:
+        """Who purged what, newest first, of those numbered less than `before`: `records`. Raises `PurgeError`."""
         ...
 
     async def edges(self) -> dict[str, object]:

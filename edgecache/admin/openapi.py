@@ -14,8 +14,18 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
 
 
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _query(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "integer"}}
+
+
 _STRING = {"type": "string"}
 _NUMBER = {"type": "number"}
+_INTEGER = {"type": "integer"}
+_YES_OR_NO = {"type": "boolean"}
 _ERROR = {"$ref": "#/components/schemas/Error"}
 
 
@@ -23,8 +33,22 @@ def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
     error = _json(_ERROR, "An error")
     receipt = _object(
-        sequence={"type": "integer"},
-        edges={"type": "array", "items": _object(edge=_STRING, applied={"type": "boolean"}, duration_s=_NUMBER)},
+        sequence=_INTEGER,
+        time=_NUMBER,
+        again=_YES_OR_NO,
+        waited=_YES_OR_NO,
+        complete=_YES_OR_NO,
+        edges=_list(_object(edge=_STRING, applied=_YES_OR_NO, duration_s=_NUMBER)),
+        away=_list(_STRING),
+    )
+    record = _object(
+        sequence=_INTEGER,
+        time=_NUMBER,
+        token=_STRING,
+        address=_STRING,
+        kind=_STRING,
+        targets=_INTEGER,
+        summary=_STRING,
     )
     status = _object(status=_STRING, detail=_STRING)
     return {
@@ -69,13 +93,21 @@ def document() -> dict[str, Any]:
                 "post": {
                     "summary": "Purge, as one atomic step",
                     "security": [{"token": []}],
+                    "parameters": [
+                        {
+                            "name": "Idempotency-Key",
+                            "in": "header",
+                            "description": "The same call with the same key is carried out once",
+                            "schema": _STRING,
+                        }
+                    ],
                     "requestBody": {
                         "required": True,
                         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PurgeBody"}}},
                     },
                     "responses": {
                         "200": _json(receipt, "Done; what each edge says"),
-                        **dict.fromkeys(("400", "401", "403", "413", "415", "503"), error),
+                        **dict.fromkeys(("400", "401", "403", "409", "413", "415", "503"), error),
                     },
                 }
             },
@@ -84,6 +116,14 @@ def document() -> dict[str, Any]:
                     "summary": "What became of a purge",
                     "parameters": [{"name": "sequence", "in": "path", "required": True, "schema": {"type": "integer"}}],
                     "responses": {"200": _json({"type": "object"}, "Which edges have applied it"), "404": error},
+                }
+            },
+            "/v1/audit": {
+                "get": {
+                    "summary": "Who purged what, newest first",
+                    "security": [{"token": []}],
+                    "parameters": [_query("before", "Only purges numbered less"), _query("limit", "At most so many")],
+                    "responses": {"200": _json(_object(records=_list(record)), "Records"), "401": error, "404": error},
                 }
             },
             "/v1/edges": {

@@ -1,9 +1,11 @@
 """What serves the operator."""
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 from edgecache import __version__
 from edgecache.admin.dialects.build import admin_desk
@@ -25,6 +27,7 @@ from edgecache.observe.slots import (
     NodeSlot,
     gauge_total,
 )
+from edgecache.purge.bus import BusError, Caller
 from edgecache.purge.following import Following, coordinator_client
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.log import LocalLog
@@ -74,8 +77,8 @@ class Control:
         self._shared = shared
         self._own_sites = sites is None
         self._sites = sites if sites is not None else make_sites(config)
-        apart = purge_log is None and shared.disk is not None
-        self._keeper = shared.disk.keeper() if shared.disk is not None and apart else None
+        apart = purge_log is None
+        self._keeper = shared.orders.keeper() if apart else None
         self._tiers = (
             shared.disk.tiers(shared.store, process, sweeps=True) if shared.disk is not None and apart else None
         )
@@ -102,7 +105,7 @@ class Control:
         self.admin = AdminServer(self, config.admin, config.purge, token, desk=desk)
         swept = self._tiers or tiers
         self._swept = swept.disk if swept is not None else None
-        self._pruning: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._first_end: float | None = None
         """When the first certificate ends."""
         self._daily: asyncio.TimerHandle | None = None
@@ -115,7 +118,9 @@ class Control:
             await self._tiers.disk.start()
         await self._following.start()
         if self._swept is not None and self._log.keeper is not None:
-            self._pruning = spawn(self._prune(self._swept, self._log.keeper), "purge-prune")
+            self._tasks.append(spawn(self._prune(self._swept, self._log.keeper), "purge-prune"))
+        if self._coordinator is None:
+            self._tasks.append(spawn(self._compact(), "purge-compaction"))
         await bind(self.admin.start(door), f"admin {self.config.admin.address}")
         self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
         self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
@@ -129,6 +134,14 @@ class Control:
                 await keeper.prune(through)
                 done = through
 
+    async def _compact(self) -> None:
+        while True:
+            try:
+                await self._log.compact()
+            except BusError as error:
+                _log.warning("the log of purges is not compacted: %s", error, extra={"remedy": error.remedy})
+            await asyncio.sleep(_PRUNE_S)
+
     def _look_at_certificates(self) -> None:
         """Once a day, for who never reloads. What has been renewed and not loaded is not served yet: no all-clear."""
         _, warnings = certificates.watched(self.config, wall_clock())
@@ -139,9 +152,10 @@ class Control:
     async def close(self) -> None:
         if self._daily is not None:
             self._daily.cancel()
-        if self._pruning is not None:
-            self._pruning.cancel()
-            await asyncio.wait([self._pruning])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self.admin.close()
         await self._following.close()
         if self._tiers is not None:
@@ -164,21 +178,31 @@ class Control:
         return self._following.ready()
 
     async def purge(
-        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+        self,
+        order: PurgeOrder,
+        *,
+        caller: Caller,
+        wait: bool,
+        timeout_s: float | None = None,
+        key: str | None = None,
     ) -> PurgeReceipt:
         if self._coordinator is not None:
             return await self._coordinator.purge(order, wait=wait, timeout_s=timeout_s, key=key)
-        receipt = self._log.append(order)
-        if self._log.keeper is not None:
-            await self._log.keeper.kept()  # whoever has asked for it may rely on it, also after a crash
-        return receipt
+        return await self._log.purge(order, caller, key)
 
     async def purged(self, sequence: int) -> dict[str, object]:
         if self._coordinator is not None:
             return await self._coordinator.purged(sequence)
         if not 0 < sequence <= self._shared.arena.sequence():
             raise PurgeError(f"there was no purge {sequence} here", status=404)
-        return {"sequence": sequence, "edges": [{"edge": self.name, "applied": True}], "away": []}
+        known = await self._log.find(sequence)
+        order = {} if known is None else {"time": known.time, "order": json.loads(known.text or "null")}
+        return {"sequence": sequence, **order, "edges": [{"edge": self.name, "applied": True}], "away": []}
+
+    async def audit(self, before: int | None, limit: int) -> dict[str, object]:
+        if self._coordinator is not None:
+            raise PurgeError("who purged what is recorded by the coordinator: ask it", status=404)
+        return {"records": [asdict(record) for record in await self._log.audit(before=before, limit=limit)]}
 
     async def edges(self) -> dict[str, object]:
         if self._coordinator is not None:
@@ -230,6 +254,9 @@ class Control:
         tasks = gauge_total(shared.counters, Gauge.TASKS)
         yield Figure("tasks", "Tasks of all event loops, as counted every few seconds.", float(tasks))
         yield Figure("purge_sequence", "Number of the last purge applied.", float(shared.arena.sequence()))
+        if self._keeper is not None:
+            failing = float(self._keeper.failing)
+            yield Figure("purge_log_failing", "1 while purges cannot be written down.", failing)
         yield from self._fleet_figures()
         yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))
         yield Figure("workers_ready", "Workers that serve.", float(read(NodeSlot.WORKERS_READY)))

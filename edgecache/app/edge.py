@@ -18,6 +18,7 @@ from edgecache.observe.slots import (
     NodeSlot,
     put,
 )
+from edgecache.purge.bus import Caller
 from edgecache.purge.message import PurgeOrder, PurgeReceipt
 
 
@@ -78,7 +79,7 @@ class Edge:
         self.worker.reopen_logs()
 
     async def purge(self, order: PurgeOrder, *, wait: bool) -> PurgeReceipt:
-        return await self.control.purge(order, wait=wait)
+        return await self.control.purge(order, caller=Caller("", ""), wait=wait)
 
     async def explain(self, method: str, url: str, headers: Headers) -> Explanation:
         return await self.control.explain(method, url, headers)

@@ -48,7 +48,8 @@ def make_purge_log(config: Config, shared: Shared, sites: Sites, keeper: PurgeKe
         sites=shared.sites_ever,
         cache_keys=sites.cache_keys,
         clock=wall_clock,
-        keeper=keeper,
+        book=shared.orders.book(keeper),
+        keeper=keeper if shared.disk is not None else None,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from edgecache._native.arena import Arena
 from edgecache._native.inflight import Leases
+from edgecache.app.orders import OrderPlace
 from edgecache.config.fields import key_of
 from edgecache.config.model import Config
 from edgecache.edge.leases import FillLeases, make_bells, ring
@@ -36,9 +37,9 @@ SPARE_SITES = 8
 _FIXED = {
     "memory": ("size_bytes", "max_object_bytes", "eviction"),
     "disk": ("path", "size_bytes", "admit", "large_bytes", "queue_bytes", "keep_stale_s"),
-    "purge": ("table_slots",),
+    "purge": ("table_slots", "log"),
 }
-"""What the arena was made with, and the disk tier."""
+"""What the arena was made with, the disk tier, and the log of orders."""
 
 
 _RESTART = {"remedy": "restart edgecache"}
@@ -76,6 +77,10 @@ class Shared:
             except DirectoryInUse as error:
                 raise StartError(f"disk.path: {error.strerror}: {error.filename}") from error
             self.store.directory = str(self.disk.path)
+        try:
+            self.orders = OrderPlace(config, self.arena, self.disk)
+        except OSError as error:
+            raise StartError(f"purge.log.path: {error.strerror}: {error.filename}") from error
         self._sites: frozenset[str] = frozenset()
         self._sites_seen: dict[str, float] = {}
         self._note_sites(config)

@@ -50,6 +50,7 @@ from edgecache.observe.slots import (
     ProcessGauges,
     cell,
 )
+from edgecache.purge.bus import Caller
 from edgecache.purge.following import coordinator_client
 from edgecache.purge.message import PurgeOrder, PurgeReceipt
 
@@ -104,7 +105,7 @@ class Worker:
         self._access_log = make_access_log(config.log.access, recorder, shared.log_lock)
         hop = make_hop(config)
         self.sites = make_sites(config)
-        self._keeper = shared.disk.keeper() if shared.disk is not None else None
+        self._keeper = shared.orders.keeper()
         self.purge_log = make_purge_log(config, shared, self.sites, self._keeper)
         self._coordinator = coordinator_client(config.purge)
         self.tiers = (
@@ -118,7 +119,7 @@ class Worker:
             clock=wall_clock,
             hop=hop,
             purge=self.purge_log.append,
-            kept=self._keeper.kept if self._keeper is not None else None,
+            kept=self.purge_log.keeper.kept if self.purge_log.keeper is not None else None,
             told=Teller(sinks, wall_clock, hop.client_ip),
             cache_name=config.cache.cache_status_name,
             max_request_body=config.limits.request_body_bytes,
@@ -143,14 +144,11 @@ class Worker:
             for _ in config.listen
         ]
 
-    async def purge(self, order: PurgeOrder) -> PurgeReceipt:
+    async def purge(self, caller: Caller, order: PurgeOrder) -> PurgeReceipt:
         """One that came by a public listener. Raises `PurgeError`."""
         if self._coordinator is not None:
             return await self._coordinator.purge(order, wait=True)
-        receipt = self.purge_log.append(order)
-        if self._keeper is not None:
-            await self._keeper.kept()
-        return receipt
+        return await self.purge_log.purge(order, caller)
 
     def _lane(self, shared: Shared, hop: Hop) -> Lane:
         limits, access = self.config.limits, self.config.log.access

@@ -156,6 +156,14 @@ class Config(Section):
     sites: tuple[SiteConfig, ...] = Field((), max_length=10_000, description="Sites, each with hosts and an origin.")
 
     @model_validator(mode="after")
+    def _one_purge_log(self) -> Self:
+        if self.disk.path is not None and self.purge.log.path is not None:
+            raise PydanticCustomError(
+                "two_logs", "no purge.log.path beside disk.path: with a disk tier the log lies in its directory"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _resolve_sites(self) -> Self:
         """Make `sites` complete: the short form written out, the defaults of `cache` filled in, names unique."""
         sites = self.sites

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from edgecache.config.dialects import DialectsConfig
 from edgecache.config.fields import Duration, Section, origin_url
 from edgecache.config.nats import NatsConfig
+from edgecache.config.purgelog import PurgeLogConfig
 
 
 def _coordinator(value: object) -> object:
@@ -67,6 +68,7 @@ class PurgeConfig(Section):
         description="Tags whose last purge is remembered one by one; beyond that older purges are widened, never "
         "lost. 0: chosen from memory.size.",
     )
+    log: PurgeLogConfig = Field(PurgeLogConfig(), description="What an edge on its own remembers of its purges.")
     dialects: DialectsConfig = Field(
         DialectsConfig(), description="Purge requests as clients of other products send them."
     )

@@ -10,22 +10,28 @@ was asked for, never less. Every call blocks.
     Followed (log, sequence, time)
                               the position in the coordinator's log up to which all of it is in here; one row or none
     Site (name, seen)         sites there have been: a purge of a key names them all; when they were last configured
+    Log, Used, Audit          as in purge/ledger: the orders that an edge on its own was given, their idempotency keys,
+                              and who gave them; damage there is found when they are read
 """
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from edgecache.purge import ledger
 from edgecache.purge.bus import LogPosition
 from edgecache.purge.message import PurgeKind, PurgeMessage
 
 VERSION = 1
 MAX_TAGS = 1_000_000
+_OWN_TABLES = ("State", "Tag", "Site", "Followed")
+"""What is looked through whenever the file is opened: the log beside them may be long."""
 _SIGN = 1 << 63
 _WRAP = 1 << 64
+T = TypeVar("T")
 
 
 class PurgeTable(Protocol):
@@ -60,6 +66,7 @@ class DurablePurges:
                 "CREATE TABLE IF NOT EXISTS Tag (tag INTEGER PRIMARY KEY, hard INTEGER, soft INTEGER)",
                 "CREATE TABLE IF NOT EXISTS Site (name TEXT PRIMARY KEY, seen REAL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Followed (id INTEGER PRIMARY KEY, log TEXT, sequence INTEGER, time REAL)",
+                *ledger.SCHEMA,
             ):
                 self._con.execute(statement).fetchall()
             self._con.executemany(
@@ -68,8 +75,9 @@ class DurablePurges:
             )
             if self._state("version") != VERSION:
                 raise PurgesLost(f"version {self._state('version')} is not known")
-            if self._con.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
-                raise PurgesLost("damaged")
+            for table in _OWN_TABLES:
+                if self._con.execute(f"PRAGMA quick_check({table})").fetchall() != [("ok",)]:
+                    raise PurgesLost("damaged")
         except BaseException as error:
             self._con.close()
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -106,13 +114,20 @@ class DurablePurges:
         with self._transaction():
             self._con.executemany("DELETE FROM Site WHERE name = ?", [(name,) for name in names])
 
-    def append(self, messages: Iterable[PurgeMessage], position: LogPosition | None = None) -> None:
+    def append(
+        self,
+        messages: Iterable[PurgeMessage],
+        position: LogPosition | None = None,
+        also: Callable[[sqlite3.Connection], Iterable[PurgeMessage]] | None = None,
+    ) -> None:
         """All or none; on stable storage when it returns. Again changes nothing.
 
-        `position`: what has been applied of the coordinator's log, with these.
+        `position`: what has been applied of the coordinator's log, with these. `also`: what else to do in the same
+        transaction, and the messages that come of it.
         """
         with self._transaction():
-            for message in messages:
+            more = tuple(also(self._con)) if also is not None else ()
+            for message in (*messages, *more):
                 soft = message.kind is PurgeKind.SOFT
                 if message.everything:
                     self._raise("soft" if soft else "hard", message.sequence)
@@ -148,6 +163,11 @@ class DurablePurges:
         if sequence:
             table.apply_purge(sequence, [], soft=False)
         return sequence
+
+    def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Of the tables of orders, in a transaction of its own."""
+        with self._transaction():
+            return question(self._con)
 
     def prune(self, through: int) -> None:
         """Forget hard purges up to this number: nothing is stored any more that they cover."""

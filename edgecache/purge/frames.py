@@ -39,6 +39,9 @@ MAX_NAME: Final = 200
 MAX_SEQUENCE: Final = 1 << 53
 """Beyond which JSON numbers are not exact everywhere."""
 
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+"""As a caller gives it: visible characters."""
+
 _PLAIN_ACK: Final = re.compile(r'\{"type":"ack","position":(0|[1-9][0-9]{0,14})\}', re.ASCII)
 """An ack as `ack_frame` writes it: by far the most of what a coordinator hears."""
 _LISTS: Final = ("urls", "keys", "groups", "hosts", "prefixes")

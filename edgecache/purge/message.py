@@ -59,13 +59,31 @@ class PurgeReceipt:
     edges: tuple[EdgeReceipt, ...]
     away: tuple[str, ...] = ()
     """Edges that were connected lately and are not now: they hear of it when they are back."""
+    time: float = 0.0
+    """When it was logged, in seconds since the epoch."""
+    again: bool = False
+    """It came under an idempotency key that stands for an earlier call, and this is the answer to that one."""
+    waited: bool = True
+    """Were edges waited for? Else nothing is known of them."""
+
+    @property
+    def late(self) -> tuple[EdgeReceipt, ...]:
+        """Edges that have not confirmed it in time."""
+        return tuple(each for each in self.edges if not each.applied)
+
+    @property
+    def complete(self) -> bool:
+        """Have all edges confirmed it that were connected?"""
+        return self.waited and not self.late
 
 
 class PurgeError(Exception):
     """An order that cannot be carried out; `path` names the part of it that is wrong."""
 
-    def __init__(self, detail: str, *, path: str = "", status: int = 400) -> None:
+    def __init__(self, detail: str, *, path: str = "", status: int = 400, code: str = "") -> None:
+        """`code`: a word for programs, where the status does not say it all."""
         super().__init__(detail)
+        self.code = code
         self.detail = detail
         self.path = path
         self.status = status

@@ -29,9 +29,11 @@ class DirectoryInUse(OSError):
 class NodeLock:
     """A node's claim on its directory. Forked processes share it; it ends with the last of them."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises `OSError`; `DirectoryInUse` where another node runs on it."""
-        diskfiles.prepare(path)
+    def __init__(self, path: Path, *, prepared: bool = False) -> None:
+        """`prepared`: it is no directory of a disk tier, and is there. Raises `OSError`; `DirectoryInUse` where another
+        node runs on it."""
+        if not prepared:
+            diskfiles.prepare(path)
         self._fd = os.open(path / "lock.node", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,6 +18,7 @@ from edgecache.config.tiers import DiskConfig
 from edgecache.observe.slots import Counters, NodeSlot, put
 from edgecache.purge.durable import DurablePurges, PurgesLost
 from edgecache.purge.keeper import PurgeKeeper, restore
+from edgecache.purge.ledger import Retention
 from edgecache.purge.message import PurgeMessage
 from edgecache.store.disk import DiskStore, explain
 from edgecache.store.diskfiles import DATABASE
@@ -35,12 +36,12 @@ _FIRST_OWNER = 1000
 """Owners beyond the slots of processes: for several edges after another in one process."""
 
 
-def _claim(path: Path) -> NodeLock:
+def claim(path: Path, *, prepared: bool = False) -> NodeLock:
     """Raises `DirectoryInUse`, after a while: the processes of a node that was killed take a moment to end."""
     until = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
-            return NodeLock(path)
+            return NodeLock(path, prepared=prepared)
         except DirectoryInUse:
             if time.monotonic() > until:
                 raise
@@ -88,7 +89,7 @@ class NodeDisk:
         self._boot = ""
         """Where the directory's content may not be used: what it must be marked with."""
         try:
-            self._lock = _claim(self.path)
+            self._lock = claim(self.path)
             if not restore(self.path / PURGES, arena):
                 self.forget_all()
             swept = sweep_before_start(self.path, config.size_bytes, purged=arena.purged)
@@ -155,6 +156,6 @@ class NodeDisk:
             _log.warning("%s: the sites of before %s: %s", self.path / PURGES, what, error)
             return None
 
-    def keeper(self) -> PurgeKeeper:
-        """This process's writer of purges."""
-        return PurgeKeeper(self.path / PURGES, self.forget_all, sequence=self._arena.sequence)
+    def keeper(self, retention: Retention) -> PurgeKeeper:
+        """This process's writer of purges and, for so long, of orders."""
+        return PurgeKeeper(self.path / PURGES, self.forget_all, sequence=self._arena.sequence, retention=retention)

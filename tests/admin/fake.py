@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from edgecache.admin.node import ExplainedEntry, Explanation
 from edgecache.http.headers import Headers
+from edgecache.purge.bus import Caller
 from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeKind, PurgeOrder, PurgeReceipt
 
 TOKEN = "the-token-of-these-tests"
@@ -25,7 +26,13 @@ class DictNode:
         return not self.why_not, self.why_not
 
     async def purge(
-        self, order: PurgeOrder, *, wait: bool, timeout_s: float | None = None, key: str | None = None
+        self,
+        order: PurgeOrder,
+        *,
+        caller: Caller,
+        wait: bool,
+        timeout_s: float | None = None,
+        key: str | None = None,
     ) -> PurgeReceipt:
         if self.broken:
             raise RuntimeError("a bug with a secret in it")
@@ -47,6 +54,9 @@ class DictNode:
         if not 0 < sequence <= len(self.orders):
             raise PurgeError(f"there was no purge {sequence} here", status=404)
         return {"sequence": sequence, "edges": [{"edge": self.name, "applied": True}], "away": []}
+
+    async def audit(self, before: int | None, limit: int) -> dict[str, object]:
+        return {"records": [], "before": before, "limit": limit}
 
     async def edges(self) -> dict[str, object]:
         if self.broken:

@@ -90,7 +90,12 @@ async def test_a_purge_carries_everything_that_was_asked(client: aiohttp.ClientS
         assert response.status == 200
         assert await response.json() == {
             "sequence": 1,
+            "time": 0.0,
+            "again": False,
+            "waited": True,
+            "complete": True,
             "edges": [{"edge": "edge-1", "applied": True, "duration_s": 0.0012}],
+            "away": [],
         }
     order = PurgeOrder(("http://a/1",), ("k1", "ü"), ("h",), ("h/p/",), True, "s", PurgeKind.SOFT, "admin")
     assert node.orders == [(order, False)]

@@ -104,6 +104,7 @@ async def world(**settings: object) -> AsyncIterator[World]:
         await edge.close(0.5)
         if shared.disk is not None:
             shared.disk.close()
+        shared.orders.close()
         await runner.cleanup()
 
 

@@ -1,7 +1,8 @@
 """Desks as the configuration wants them."""
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 from edgecache.admin.dialects.desk import Admit, Desk, Perform
 from edgecache.admin.dialects.public import PublicDesk
@@ -10,6 +11,8 @@ from edgecache.admin.tokens import TokenCheck
 from edgecache.config.dialects import FleetDialectsConfig
 from edgecache.config.purge import PurgeConfig
 from edgecache.http.message import Request
+from edgecache.purge.bus import Caller
+from edgecache.purge.message import PurgeOrder, PurgeReceipt
 
 
 def admin_desk(config: PurgeConfig, sites: Callable[[], Iterable[str]]) -> Desk:
@@ -26,7 +29,7 @@ def public_desk(
     config: PurgeConfig,
     sites: Callable[[], Iterable[str]],
     client_ip: Callable[[Request], str],
-    perform: Perform,
+    perform: Callable[[Caller, PurgeOrder], Awaitable[PurgeReceipt]],
     token: TokenCheck | None,
 ) -> PublicDesk | None:
     """None where nobody may purge by the public listener. `token`: None: there is no right one."""
@@ -34,7 +37,13 @@ def public_desk(
     if not public.allow or not public.speak:
         return None
     networks = [ipaddress.ip_network(network) for network in public.allow]
-    admit = by_token(token, perform) if public.token else lambda _tokens: perform
+
+    def admit(ip: str) -> Admit:
+        if public.token:
+            return by_token(token, partial(perform, Caller("admin", ip)))
+        by_address = partial(perform, Caller("", ip))
+        return lambda _tokens: by_address
+
     desk = _desk(config.dialects, public.speak, sites, config.max_targets)
     return PublicDesk(desk, networks, client_ip, admit)
 

@@ -20,8 +20,13 @@ class PublicDesk:
     max_body_bytes = MAX_BODY_BYTES
 
     def __init__(
-        self, desk: Desk, networks: Iterable[Network], client_ip: Callable[[Request], str], admit: Admit
+        self,
+        desk: Desk,
+        networks: Iterable[Network],
+        client_ip: Callable[[Request], str],
+        admit: Callable[[str], Admit],
     ) -> None:
+        """`admit`: by the client's address."""
         self._desk = desk
         self._networks = tuple(networks)
         self._client_ip = client_ip
@@ -36,7 +41,7 @@ class PublicDesk:
         """Of one that it takes."""
         found = self._desk.find(request)
         assert found is not None
-        answer = await self._desk.answer(found, request, body, self._admit)
+        answer = await self._desk.answer(found, request, body, self._admit(self._client_ip(request)))
         return answer.response, answer.body
 
     def too_large(self, request: Request) -> tuple[Response, bytes]:

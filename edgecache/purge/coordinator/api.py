@@ -10,27 +10,34 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from edgecache.admin.api import METRICS_TYPE, ApiError, errors, host_allowed, purge_body
+from edgecache.admin.api import (
+    METRICS_TYPE,
+    ApiError,
+    audit_page,
+    errors,
+    host_allowed,
+    idempotency_key,
+    peer,
+    purge_body,
+)
 from edgecache.admin.dialects.desk import Admit, Desk, Perform
 from edgecache.admin.foreign import speaks
-from edgecache.admin.wire import MAX_BODY_BYTES, MAX_TARGETS
+from edgecache.admin.wire import MAX_BODY_BYTES, MAX_TARGETS, receipt_json
 from edgecache.observe.metrics import expose
 from edgecache.purge.bus import BusError
 from edgecache.purge.coordinator import subscription
-from edgecache.purge.coordinator.hub import Waited
 from edgecache.purge.coordinator.openapi import document
-from edgecache.purge.coordinator.service import Coordinator, Refused
+from edgecache.purge.coordinator.service import Coordinator, Purged, Refused
 from edgecache.purge.coordinator.tokens import Grant, Scope
 from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
 from edgecache.purge.transport.websocket import PATH as SUBSCRIBE
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _CHALLENGE: Final = 'Bearer realm="edgecache"'
-MOST_AUDIT: Final = 1000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -131,9 +138,7 @@ class _Api:
 
     async def audit(self, request: web.Request) -> web.Response:
         self._require(request, Scope.ADMIN)
-        before = _number(request, "before", None, 1, 1 << 53)
-        limit = _number(request, "limit", 100, 1, MOST_AUDIT)
-        assert limit is not None
+        before, limit = audit_page(request)
         try:
             records = await self._coordinator.bus.audit(before=before, limit=limit)
         except BusError as error:
@@ -159,30 +164,26 @@ class _Api:
         body = purge_body(await request.read())
         if body.targets > MAX_TARGETS:
             raise ApiError(413, f"more than {MAX_TARGETS} targets in one purge")
-        keys = request.headers.getall("Idempotency-Key", [])
-        if len(keys) > 1:
-            raise ApiError(400, "one idempotency key at most", path="Idempotency-Key")
         order = body.order(grant.name)
         try:
             purged = await self._coordinator.purge(
                 order,
                 grant,
-                _address(request),
-                key=keys[0] if keys else None,
+                peer(request),
+                key=idempotency_key(request),
                 wait=body.wait,
                 timeout_s=body.timeout_s,
             )
         except Refused as error:
             raise _answer(error) from None
-        answer = {"sequence": purged.record.sequence, "time": purged.record.time, "again": purged.again}
-        return web.json_response({**answer, **_waited(purged.waited)})
+        return web.json_response(receipt_json(_receipt(purged)))
 
     def admit(self, request: web.Request) -> Admit:
         """What a request of another product's client may do: whatever its token allows."""
 
         def by_token(tokens: tuple[str, ...]) -> Perform | None:
             grants = [grant for token in tokens if (grant := self._coordinator.book.find(token)) is not None]
-            return partial(self._perform, grants[0], _address(request)) if grants else None
+            return partial(self._perform, grants[0], peer(request)) if grants else None
 
         return by_token
 
@@ -194,8 +195,7 @@ class _Api:
             purged = await self._coordinator.purge(order, grant, address)
         except Refused as error:
             raise PurgeError(error.detail, path=error.path, status=error.status) from None
-        waited = purged.waited
-        return PurgeReceipt(purged.record.sequence, waited.edges if waited is not None else ())
+        return _receipt(purged)
 
     # --- edges ---
 
@@ -208,39 +208,15 @@ class _Api:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise ApiError(426, "edges subscribe over a WebSocket", code="upgrade-required", Upgrade="websocket")
         coordinator = self._coordinator
-        return await subscription.serve(
-            request, coordinator.hub, _address(request), lambda: coordinator.book.holds(grant)
-        )
+        return await subscription.serve(request, coordinator.hub, peer(request), lambda: coordinator.book.holds(grant))
 
 
-def _waited(waited: Waited | None) -> dict[str, Any]:
-    if waited is None:
-        return {"waited": False, "complete": False, "edges": [], "away": []}
-    return {
-        "waited": True,
-        "complete": all(edge.applied for edge in waited.edges),
-        "edges": [  # asdict would take longer than all else, for thousands of them
-            {"edge": edge.edge, "applied": edge.applied, "duration_s": edge.duration_s} for edge in waited.edges
-        ],
-        "away": list(waited.away),
-    }
+def _receipt(purged: Purged) -> PurgeReceipt:
+    record, waited = purged.record, purged.waited
+    edges, away = (waited.edges, waited.away) if waited is not None else ((), ())
+    return PurgeReceipt(record.sequence, edges, away, time=record.time, again=purged.again, waited=waited is not None)
 
 
 def _answer(error: Refused) -> ApiError:
     headers = {} if error.retry_s is None else {"Retry_After": str(math.ceil(error.retry_s))}
     return ApiError(error.status, error.detail, path=error.path, code=error.code, **headers)
-
-
-def _address(request: web.Request) -> str:
-    peer = request.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, tuple) else ""
-
-
-def _number(request: web.Request, name: str, default: int | None, least: int, most: int) -> int | None:
-    given = request.query.getall(name, [])
-    if not given:
-        return default
-    text = given[0]
-    if len(given) > 1 or not (text.isascii() and text.isdigit() and len(text) < 17) or not least <= int(text) <= most:
-        raise ApiError(400, f"a number from {least} to {most} is needed", path=name)
-    return int(text)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,14 +19,13 @@ from edgecache.purge.bus import BusError, Caller, KeyReused, PurgeBus, Record, T
 from edgecache.purge.coordinator.hub import Hub, Waited
 from edgecache.purge.coordinator.limits import RateLimiter, cost
 from edgecache.purge.coordinator.tokens import Denied, Grant, TokenBook
+from edgecache.purge.frames import IDEMPOTENCY_KEY
 from edgecache.purge.message import PurgeError, PurgeOrder
 from edgecache.purge.tags import check_order
 
 _log = logging.getLogger("edgecache.purge")
 
 COMPACT_S: Final = 60.0
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
-"""An idempotency key: visible characters."""
 
 
 class Refused(Exception):
@@ -122,7 +120,7 @@ class Coordinator:
         """`order` as it came; its source becomes the token's name. Raises `Refused`."""
         if self.draining:
             raise Refused(503, "the coordinator is stopping", retry_s=1)
-        if key is not None and not _KEY.fullmatch(key):
+        if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
             raise Refused(400, "an idempotency key is 1 to 200 visible ASCII characters", path="Idempotency-Key")
         try:
             order = grant.narrowed(order)

@@ -51,7 +51,14 @@ class CoordinatorClient:
                 for each in answer["edges"]
             )
             away = tuple(str(each) for each in answer.get("away", ()))
-            return PurgeReceipt(int(answer["sequence"]), edges, away)
+            return PurgeReceipt(
+                int(answer["sequence"]),
+                edges,
+                away,
+                time=float(answer["time"]),
+                again=answer["again"] is True,
+                waited=answer["waited"] is True,
+            )
         except (KeyError, TypeError, ValueError):
             raise self._strange() from None
 
@@ -113,7 +120,8 @@ class CoordinatorClient:
         message = str(error.get("message", "refused"))
         if status in _OUR_FAULT:
             raise PurgeError(f"the coordinator refuses this edge: {message} (purge.token_file)", status=502)
-        raise PurgeError(message, path=str(error.get("path", "")), status=status)
+        code = str(error.get("code", ""))
+        raise PurgeError(message, path=str(error.get("path", "")), status=status, code=code)
 
     def _unreachable(self, why: str) -> PurgeError:
         return PurgeError(f"nothing was purged: the coordinator at {self._url} cannot be reached: {why}", status=503)

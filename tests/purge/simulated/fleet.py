@@ -31,6 +31,7 @@ from edgecache.purge.keeper import PurgeKeeper, restore
 from edgecache.purge.ledger import Retention
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeKind, PurgeOrder
+from edgecache.purge.orderbook import SharedOrders
 from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.purge.transport.pace import Pace
 from edgecache.purge.transport.websocket import WebSocketFeed
@@ -178,7 +179,13 @@ class SimEdge(Machine):
         trust_at_start(self.arena, config)
         sites = Sites([Site(policy=POLICY, origin=self.fleet.origin)])
         log = LocalLog(
-            self.arena, edge=self.name, sites=sites.names, cache_keys=sites.cache_keys, clock=wall, keeper=keeper
+            self.arena,
+            edge=self.name,
+            sites=sites.names,
+            cache_keys=sites.cache_keys,
+            clock=wall,
+            book=SharedOrders(size=1 << 16),
+            keeper=keeper,
         )
         memory = MemoryStore(self.arena, b"0" * 16)
         for _ in range(2):
