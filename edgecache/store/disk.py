@@ -300,7 +300,7 @@ class DiskStore:
     async def put_patiently(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
         """As `put`, once there is room in the queue."""
         cost = sum(map(len, body)) + len(record.head) + len(record.meta) + _QUEUED_OVERHEAD
-        while self._on and self._jobs and self._queued + cost > self._queue_bytes:
+        while self._on and not self._drained.is_set() and self._queued + cost > self._queue_bytes:
             await self.flush()
         return self.put(key, record, body)
 

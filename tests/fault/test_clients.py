@@ -158,7 +158,8 @@ def test_descriptors_exhausted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             port = node.port
             asks_well(node, 3)
             inside = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            inside.connect()
+            inside.request("GET", "/normal/0")
+            assert inside.getresponse().read() == body_of("/normal/0")
             before = counter(node, "client_accepted")
             with connected(port, 300) as clients, contextlib.closing(inside):
                 (worker,) = node.workers()

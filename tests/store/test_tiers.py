@@ -158,6 +158,16 @@ async def test_the_end_begins_with_what_is_worth_most_and_waits_for_room(
         assert (store.disk.counters.stored, store.disk.counters.dropped) == (3, 0)
 
 
+async def test_a_patient_store_waits_for_what_is_being_written_too(tmp_path: Path) -> None:
+    async with tiered(tmp_path) as store:
+        store.disk._queue_bytes = 3000
+        assert store.disk.put(disk_key("a"), record("a"), [bytes(2000)])
+        while store.disk._jobs:  # noqa: ASYNC110 - the writer takes it in a step of its own
+            await asyncio.sleep(0)
+        assert await store.disk.put_patiently(disk_key("b"), record("b"), [bytes(2000)])
+        assert not await store.disk.put_patiently(disk_key("c"), record("c"), [bytes(4000)])
+
+
 async def test_the_end_takes_no_longer_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with tiered(tmp_path, always=False) as store:
         for text in ("a", "b"):
