@@ -15,10 +15,11 @@ from edgecache._native.layout cimport BUCKET_SPAN, UNIT, Bucket, ObjectHeader, R
 from edgecache._native.layout cimport object_at
 from edgecache._native.mapping cimport mapping_create, view_close, view_open
 from edgecache._native.purgetable cimport (
-    purges_append, purges_apply, purges_raise, purges_silent, purges_verdict,
+    purges_append, purges_apply, purges_forget, purges_newer, purges_raise, purges_silent, purges_verdict_stored,
 )
 from edgecache._native.shard cimport (
-    Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, search_valid,
+    Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, prove_bucket,
+    search_valid,
 )
 from edgecache._native.sync cimport add, getpid, iovec, load, munmap, store
 
@@ -426,9 +427,36 @@ cdef class Arena:
         cdef _Tags hashes = _Tags(tags)
         return purges_append(self.view.purges, hashes.items, hashes.count, soft, everything)
 
-    def purged(self, uint64_t fill_seq, tags):
+    def purged(self, uint64_t fill_seq, tags, uint64_t proved=0):
         cdef _Tags hashes = _Tags(tags)
-        return purges_verdict(self.view.purges, fill_seq, hashes.items, hashes.count)
+        return purges_verdict_stored(self.view.purges, fill_seq, proved, hashes.items, hashes.count)
+
+    def purge_slots(self):
+        return self.view.purges.used, self.view.purges.capacity
+
+    def purges_newer(self, uint64_t sequence):
+        return purges_newer(self.view.purges, sequence)
+
+    def prove(self, uint32_t shard, uint32_t bucket, uint32_t buckets, uint64_t through):
+        cdef ShardView *s
+        cdef uint32_t i, end
+        if shard >= self.view.shard_count:
+            raise IndexError(f"shards are 0 to {self.view.shard_count - 1}")
+        if through > load(&self.view.purges.sequence):
+            raise ValueError("purges up to that number are not all known")
+        s = &self.view.shards[shard]
+        end = <uint32_t> min(<uint64_t> bucket + buckets, s.bucket_count)
+        shard_lock(s)
+        for i in range(bucket, end):
+            prove_bucket(s, i, through)
+        shard_unlock(s)
+        return end if end < s.bucket_count else 0
+
+    def forget_purges(self, uint64_t through, *, bint soft):
+        return purges_forget(self.view.purges, through, soft)
+
+    def proved(self):
+        return load(&self.view.purges.proved)
 
     def trust(self, double until):
         if not until >= 0.0:
@@ -489,6 +517,9 @@ cdef class Arena:
             "recovered": root.recovered,
             "pins": pins,
             "folds": self.view.purges.folds,
+            "purge_slots": self.view.purges.capacity,
+            "purge_slots_used": self.view.purges.used,
+            "purges_forgotten": self.view.purges.forgotten,
         }
 
     def check(self):

@@ -16,6 +16,10 @@ Who writes holds the mutex. Who reads holds nothing, in any process:
 A writer that died leaves slots whose purge was not announced: they can only purge what the purge, which its log will
 bring again, was to purge. One that died in a rebuild leaves a floor at the newest number begun with: everything older is
 purged. More may be purged than was asked, never less; the same holds for folding when the table is full.
+
+Before it is full, what nothing stored needs is forgotten (purge/forgetting.py): once every stored object has been compared
+with all purges up to a number, and carries that as its `fill_seq`, their slots go and the floor passes beneath what is
+stored. It meets only what was under way since before then, which is not stored, and so purged more and never less.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -95,10 +99,9 @@ cdef void fold(PurgeTable *t) noexcept nogil:
     """
     cdef PurgeSlot *slots = slots_of(t)
     cdef PurgeSlot *kept = <PurgeSlot *> malloc(<size_t> t.capacity * sizeof(PurgeSlot))
-    cdef PurgeSlot *slot
     cdef uint32_t classes[FOLD_CLASSES]
-    cdef uint32_t i, keep = 0, below = 0
-    cdef uint64_t low = <uint64_t> -1, high = 0, number, width, line
+    cdef uint32_t i, below = 0
+    cdef uint64_t low = <uint64_t> -1, high = 0, hard = 0, soft = 0, number, width, line
     memset(classes, 0, sizeof(classes))
     for i in range(t.capacity):
         if slots[i].tag:
@@ -116,32 +119,79 @@ cdef void fold(PurgeTable *t) noexcept nogil:
             if below * 2 >= t.used:
                 line = low + (i + 1) * width - 1
                 break
+    for i in range(t.capacity):
+        if slots[i].tag and newest(&slots[i]) <= line:
+            hard = slots[i].hard if slots[i].hard > hard else hard
+            soft = slots[i].soft if slots[i].soft > soft else soft
     store(&t.rebuild, t.rebuild + 1)
     fence()
-    for i in range(t.capacity):
-        if slots[i].tag == 0:
-            continue
-        if newest(&slots[i]) > line:
-            kept[keep] = slots[i]
-            keep += 1
-            continue
-        if slots[i].hard > t.floor_hard:
-            store(&t.floor_hard, slots[i].hard)
-        if slots[i].soft > t.floor_soft:
-            store(&t.floor_soft, slots[i].soft)
-    crash_point()
-    memset(slots, 0, <size_t> t.capacity * sizeof(PurgeSlot))
-    crash_point()
-    for i in range(keep):
-        slot = find(t, kept[i].tag)
-        slot.hard = kept[i].hard
-        slot.soft = kept[i].soft
-        store(&slot.tag, kept[i].tag)
-    t.used = keep
+    if hard > t.floor_hard:
+        store(&t.floor_hard, hard)
+    if soft > t.floor_soft:
+        store(&t.floor_soft, soft)
+    compact(t, kept, line, False)
     t.folds += 1
     fence()
     store(&t.rebuild, t.rebuild + 1)
     free(kept)
+
+
+cdef void compact(PurgeTable *t, PurgeSlot *room, uint64_t line, bint keep_soft) noexcept nogil:
+    """Drop the slots up to this number, in a rebuild; `room` for all others, or NULL where there are none."""
+    cdef PurgeSlot *slots = slots_of(t)
+    cdef PurgeSlot *slot
+    cdef uint32_t i, keep = 0
+    for i in range(t.capacity):
+        if slots[i].tag and (newest(&slots[i]) > line or (keep_soft and slots[i].soft)):
+            room[keep] = slots[i]
+            keep += 1
+    crash_point()
+    memset(slots, 0, <size_t> t.capacity * sizeof(PurgeSlot))
+    crash_point()
+    for i in range(keep):
+        slot = find(t, room[i].tag)
+        slot.hard = room[i].hard
+        slot.soft = room[i].soft
+        store(&slot.tag, room[i].tag)
+    t.used = keep
+
+
+cdef uint32_t purges_newer(PurgeTable *t, uint64_t number) noexcept nogil:
+    """How many slots have a newer purge."""
+    cdef PurgeSlot *slots = slots_of(t)
+    cdef uint32_t i, found = 0
+    purges_lock(t)
+    for i in range(t.capacity):
+        found += slots[i].tag != 0 and newest(&slots[i]) > number
+    pthread_mutex_unlock(&t.mutex)
+    return found
+
+
+cdef uint32_t purges_forget(PurgeTable *t, uint64_t through, bint soft) noexcept nogil:
+    """Drop the slots of purges up to this number, with which everything stored has been compared (without `soft`, with
+    the hard ones: then those with a soft purge stay). Returns how many went."""
+    cdef PurgeSlot *room
+    cdef uint32_t before
+    purges_lock(t)
+    before = t.used
+    room = <PurgeSlot *> malloc(<size_t> (before + 1) * sizeof(PurgeSlot))
+    if room == NULL or through > t.sequence or through <= t.proved:
+        free(room)
+        pthread_mutex_unlock(&t.mutex)
+        return 0
+    store(&t.rebuild, t.rebuild + 1)
+    fence()
+    store(&t.proved, through)
+    if through > t.floor_hard:
+        store(&t.floor_hard, through)
+    compact(t, room, through, not soft)
+    before -= t.used
+    t.forgotten += before
+    fence()
+    store(&t.rebuild, t.rebuild + 1)
+    pthread_mutex_unlock(&t.mutex)
+    free(room)
+    return before
 
 
 cdef void note(PurgeTable *t, uint64_t tag, uint64_t sequence, bint soft) noexcept nogil:
@@ -229,39 +279,49 @@ cdef inline int judged(uint64_t number, uint64_t fill_seq, uint64_t published, i
     return verdict if number <= published else UNPUBLISHED
 
 
-cdef int scan(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count, uint64_t published) noexcept nogil:
-    """`published`: the last number whose purge is whole."""
-    cdef int verdict = judged(load(&t.floor_hard), fill_seq, published, 2)
+cdef int scan(
+    PurgeTable *t, uint64_t hard_seq, uint64_t soft_seq, const uint64_t *tags, size_t count, uint64_t published
+) noexcept nogil:
+    """Up to which hard and soft purges it is known to be valid. `published`: the last number whose purge is whole."""
+    cdef int verdict = judged(load(&t.floor_hard), hard_seq, published, 2)
     cdef int found
     cdef size_t i
     cdef PurgeSlot *slot
     if verdict:
         return verdict
-    verdict = judged(load(&t.floor_soft), fill_seq, published, 1)
+    verdict = judged(load(&t.floor_soft), soft_seq, published, 1)
     for i in range(count):
         if verdict == UNPUBLISHED:
             return verdict
         slot = find(t, tags[i])
         if slot == NULL or slot.tag == 0:
             continue
-        found = judged(load(&slot.hard), fill_seq, published, 2)
+        found = judged(load(&slot.hard), hard_seq, published, 2)
         if found:
             return found
-        found = judged(load(&slot.soft), fill_seq, published, 1)
+        found = judged(load(&slot.soft), soft_seq, published, 1)
         verdict = found if found else verdict
     return verdict
 
 
 cdef int purges_verdict(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count) noexcept nogil:
     """0 valid, 1 soft-purged, 2 hard-purged. The caller loads the epoch before it asks."""
+    return purges_verdict_stored(t, fill_seq, 0, tags, count)
+
+
+cdef int purges_verdict_stored(
+    PurgeTable *t, uint64_t fill_seq, uint64_t proved, const uint64_t *tags, size_t count
+) noexcept nogil:
+    """The same of what is stored elsewhere, and known not to be covered by a hard purge up to `proved`."""
     cdef uint64_t before = load(&t.rebuild)
+    cdef uint64_t hard_seq = fill_seq if fill_seq > proved else proved
     cdef int verdict
     if not before & 1:
-        verdict = scan(t, fill_seq, tags, count, load(&t.sequence))
+        verdict = scan(t, hard_seq, fill_seq, tags, count, load(&t.sequence))
         fence()
         if load(&t.rebuild) == before and verdict != UNPUBLISHED:
             return verdict
     purges_lock(t)
-    verdict = scan(t, fill_seq, tags, count, <uint64_t> -1)
+    verdict = scan(t, hard_seq, fill_seq, tags, count, <uint64_t> -1)
     pthread_mutex_unlock(&t.mutex)
     return verdict

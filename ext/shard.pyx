@@ -108,8 +108,9 @@ cdef int judge(ShardView *s, uint32_t unit) noexcept nogil:
             )
             worst = verdict if verdict > worst else worst
     if worst < 2:
-        o.state = worst
+        o.state = <uint16_t> worst | (o.state & SOFT_PURGED)  # that purge may be forgotten by now
         o.checked = epoch
+        return o.state
     return worst
 
 
@@ -295,6 +296,38 @@ cdef bint make_room(ShardView *s, uint32_t need, uint64_t body, uint32_t spared)
         shard.evictions += 1
         drop(s, unit)
     return shard.free_units >= need
+
+
+# --- comparing all of it, so that purges may be forgotten ---
+
+cdef bint prove(ShardView *s, uint32_t unit, uint64_t through) noexcept nogil:
+    """True where a hard purge covered it: then it is gone."""
+    cdef ObjectHeader *o = object_at(s, unit)
+    cdef int verdict = judge(s, unit)
+    if verdict == 2:
+        s.shard.purged += 1
+        drop(s, unit)
+        return True
+    if verdict < 2 and o.fill_seq < through:
+        o.fill_seq = through
+    return False
+
+
+cdef void prove_bucket(ShardView *s, uint32_t number, uint64_t through) noexcept nogil:
+    """Compare the objects of a bucket with the purges there are, none of them with a number up to `through` still to
+    come. Those that are valid count as filled at that number; one that is soft-purged says so itself."""
+    cdef Bucket *bucket = &s.buckets[number]
+    cdef uint32_t unit, next
+    cdef int i = 0
+    while i < BUCKET_SLOTS:
+        # Where an object goes, one from the overflow takes its slot.
+        if bucket.slots[i] == 0 or not prove(s, bucket.slots[i], through):
+            i += 1
+    unit = bucket.overflow
+    while unit:
+        next = object_at(s, unit).hash_next
+        prove(s, unit, through)
+        unit = next
 
 
 # --- storing ---

@@ -153,8 +153,28 @@ class Arena:
         processes do meanwhile. However many tags: no process finds anything purged by it while another still finds
         something valid that it covers. Returns the number."""
 
-    def purged(self, fill_seq: int, tags: Sequence[int]) -> int:
-        """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena."""
+    def purged(self, fill_seq: int, tags: Sequence[int], proved: int = 0, /) -> int:
+        """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena. `proved`: for one
+        that is stored elsewhere, and known not to be covered by a hard purge up to that number."""
+
+    def purge_slots(self) -> tuple[int, int]:
+        """Slots of the purge table that are used, and all there are. At three quarters it is folded."""
+
+    def purges_newer(self, sequence: int) -> int:
+        """Slots with a purge newer than this number."""
+
+    def prove(self, shard: int, bucket: int, buckets: int, through: int) -> int:
+        """Compare the objects in some buckets of a shard with the purge table: what is hard-purged goes, the rest
+        counts as filled at `through`, which is no newer than the last purge applied. Returns the next bucket, 0 at the
+        end. Holds the shard's lock meanwhile."""
+
+    def forget_purges(self, through: int, *, soft: bool) -> int:
+        """Drop the slots of purges up to this number: all shards have been proved through it, and whatever else is
+        stored. Without `soft` that is known of hard purges only, and slots with a soft one stay. What was under way
+        since before counts as purged. Returns how many slots went. No purge with a number up to it may come later."""
+
+    def proved(self) -> int:
+        """The number up to which purges have been forgotten."""
 
     def trust(self, until: float) -> None:
         """Every purge is known here until then, a moment of `time.monotonic()`; infinity: for good, as at first."""
@@ -173,7 +193,8 @@ class Arena:
         """objects, bytes_used (memory not free), bytes_body, bytes_data (all of an object but slack), bytes_slack (used
         beyond that, pinned bodies without an object included), bytes_pinned, bytes_units (memory for objects: `size`
         less tables), size, evictions, inserts, hits, misses, purged, recovered (shards emptied after a death), pins,
-        folds (of a full purge table into its floor)."""
+        folds (of a full purge table into its floor), purge_slots, purge_slots_used, purges_forgotten (slots dropped
+        since nothing stored needed them)."""
 
     def check(self) -> None:
         """Walk every structure; AssertionError names what is inconsistent. For tests; O(objects)."""

@@ -15,7 +15,7 @@ from edgecache._native.sync cimport pthread_mutex_t
 
 cdef enum:
     UNIT = 192
-    LAYOUT_VERSION = 3
+    LAYOUT_VERSION = 4
     BINS = 256
     BIN_WORDS = 4
     BUCKET_SLOTS = 10
@@ -78,6 +78,8 @@ cdef struct PurgeTable:
     uint32_t capacity            # slots, a power of two
     uint32_t used
     uint64_t folds
+    uint64_t forgotten           # slots dropped since nothing needed them
+    uint64_t proved              # whatever is stored has been compared with every hard purge up to this number
     pthread_mutex_t mutex        # for those who write
 
 

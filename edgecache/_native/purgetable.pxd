@@ -7,5 +7,10 @@ cdef void purges_apply(PurgeTable *t, uint64_t sequence, const uint64_t *tags, s
 cdef void purges_raise(PurgeTable *t, uint64_t sequence, bint soft) noexcept nogil
 cdef uint64_t purges_append(PurgeTable *t, const uint64_t *tags, size_t count, bint soft, bint floor) noexcept nogil
 cdef int purges_verdict(PurgeTable *t, uint64_t fill_seq, const uint64_t *tags, size_t count) noexcept nogil
+cdef int purges_verdict_stored(
+    PurgeTable *t, uint64_t fill_seq, uint64_t proved, const uint64_t *tags, size_t count
+) noexcept nogil
+cdef uint32_t purges_newer(PurgeTable *t, uint64_t number) noexcept nogil
+cdef uint32_t purges_forget(PurgeTable *t, uint64_t through, bint soft) noexcept nogil
 cdef bint purges_silent(PurgeTable *t) noexcept nogil
 cdef void purges_lock(PurgeTable *t) noexcept nogil

@@ -66,6 +66,7 @@ cdef void lookup_unpin(View *view, const Found *found) noexcept nogil
 # The parts of it, under the shard's lock.
 cdef uint32_t search(ShardView *s, uint64_t key_low, uint64_t key_high) noexcept nogil
 cdef uint32_t search_valid(ShardView *s, uint64_t key_low, uint64_t key_high, bint peek) noexcept nogil
+cdef void prove_bucket(ShardView *s, uint32_t number, uint64_t through) noexcept nogil
 cdef void describe(ShardView *s, uint32_t unit, Found *found) noexcept nogil
 cdef void copy_front(ShardView *s, uint32_t unit, char *tags, char *rest, size_t size) noexcept nogil
 cdef void copy_body(ShardView *s, uint32_t body, uint64_t offset, char *target, size_t size) noexcept nogil

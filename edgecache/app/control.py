@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
@@ -29,6 +30,7 @@ from edgecache.observe.slots import (
 )
 from edgecache.purge.bus import BusError, Caller
 from edgecache.purge.following import Following, coordinator_client
+from edgecache.purge.forgetting import Forgetting
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
@@ -39,7 +41,9 @@ from edgecache.store.tiers import TieredStore
 _log = logging.getLogger("edgecache")
 
 
-_MEMORY_COUNTS = frozenset({"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds"})
+_MEMORY_COUNTS = frozenset(
+    {"evictions", "inserts", "hits", "misses", "purged", "recovered", "folds", "purges_forgotten"}
+)
 """Figures of the arena that only grow."""
 
 
@@ -121,6 +125,7 @@ class Control:
             self._tasks.append(spawn(self._prune(self._swept, self._log.keeper), "purge-prune"))
         if self._coordinator is None:
             self._tasks.append(spawn(self._compact(), "purge-compaction"))
+        self._tasks.append(spawn(self._forget(), "purge-forgetting"))
         await bind(self.admin.start(door), f"admin {self.config.admin.address}")
         self._first_end, _ = certificates.watched(self.config, wall_clock())  # loading has warned already
         self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
@@ -141,6 +146,16 @@ class Control:
             except BusError as error:
                 _log.warning("the log of purges is not compacted: %s", error, extra={"remedy": error.remedy})
             await asyncio.sleep(_PRUNE_S)
+
+    async def _forget(self) -> None:
+        """In the arena's table, what nothing stored needs any more."""
+        arena, clock, disk = self._shared.arena, time.monotonic, self._swept
+        if disk is None:
+            await Forgetting(arena, clock=clock).run()
+        else:
+            await Forgetting(
+                arena, clock=clock, disk_clean=lambda: disk.clean_through, sweep_soon=disk.sweep_soon
+            ).run()
 
     def _look_at_certificates(self) -> None:
         """Once a day, for who never reloads. What has been renewed and not loaded is not served yet: no all-clear."""

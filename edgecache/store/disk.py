@@ -53,6 +53,7 @@ TOUCH_EVERY = 5
 """Uses are written back at every so manieth report."""
 SWEEP_INTERVAL_S = 0.25
 """Between two steps of the sweep that found something to do; ten times that where none did."""
+SWEEP_URGENT_S = 0.01
 START_PATIENCE_S = 5.0
 """How long a start waits for the directory: one that has to be emptied first may take longer."""
 RETRY_S = 2.0
@@ -119,6 +120,7 @@ class DiskStore:
         *,
         owner: int,
         purged: Purged,
+        proved: Callable[[], int] = lambda: 0,
         sequence: Callable[[], int] | None = None,
         clock: Callable[[], float] = wall_clock,
         queue_bytes: int = QUEUE_BYTES,
@@ -127,11 +129,11 @@ class DiskStore:
         boot: str = "",
         report: Callable[[DiskCounters, dict[str, int]], None] | None = None,
     ) -> None:
-        """`owner`: which of the node's processes this is; no two at once. `sequence`: given to the one process that
-        sweeps, the number of the last purge applied. `report` is told every second what this process has counted, and
-        by the one that sweeps what the directory holds (`Volume.usage`; nothing while it is off)."""
+        """`owner`: which of the node's processes this is; no two at once. `proved`: as `Volume`'s. `sequence`: given to
+        the one process that sweeps, the number of the last purge applied. `report` is told every second what this
+        process has counted, and by the one that sweeps what the directory holds (`Volume.usage`; nothing while off)."""
         self._report = report
-        self._volume = Volume(path, size, owner=owner, purged=purged, keep_s=keep_s, boot=boot)
+        self._volume = Volume(path, size, owner=owner, purged=purged, proved=proved, keep_s=keep_s, boot=boot)
         self._sequence = sequence
         self._clock = clock
         self._queue_bytes = queue_bytes
@@ -156,6 +158,9 @@ class DiskStore:
         self._mending: asyncio.Task[None] | None = None
         self._on = False
         self._sweep: Sweep | None = None
+        self._wanted = -1
+        """How far the sweep is to come, soon."""
+        self._urged = asyncio.Event()
         self._owed: set[bytes] = set()
         """Keys of records that are to go when the tier is on again."""
         self._owes_all = False
@@ -435,7 +440,20 @@ class DiskStore:
                 if self._sweep is None:
                     self._sweep = Sweep(self._volume, sequence=sequence)
                 found = await self._guarded(self._writer, partial(self._sweep.step, self._clock())) or 0
-            await asyncio.sleep(SWEEP_INTERVAL_S if found else SWEEP_INTERVAL_S * 10)
+            if self._on and self.clean_through < self._wanted:
+                pause = SWEEP_URGENT_S
+            else:
+                pause = SWEEP_INTERVAL_S if found else SWEEP_INTERVAL_S * 10
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._urged.wait()
+            self._urged.clear()
+
+    def sweep_soon(self, through: int) -> None:
+        """Somebody waits for `clean_through` to get there."""
+        if through > self._wanted:
+            self._wanted = through
+            self._urged.set()
 
     @property
     def clean_through(self) -> int:

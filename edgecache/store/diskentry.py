@@ -51,6 +51,7 @@ class Known:
     key: bytes
     data: DiskRecord
     filename: str
+    proved: int
 
 
 class DiskEntry:
@@ -59,21 +60,25 @@ class DiskEntry:
     `read` and `verify` block.
     """
 
-    __slots__ = ("_data", "_seen", "fd", "filename", "key", "soft_purged")
+    __slots__ = ("_data", "_seen", "fd", "filename", "key", "proved", "soft_purged")
 
-    def __init__(self, key: bytes, data: DiskRecord, fd: int, filename: str | None, seen: Seen, soft: bool) -> None:
+    def __init__(
+        self, key: bytes, data: DiskRecord, fd: int, filename: str | None, seen: Seen, soft: bool, proved: int
+    ) -> None:
         self.key = key
         self._data = data
         self.fd = fd
         self.filename = filename
         self._seen = seen
         self.soft_purged = soft
+        self.proved = proved
+        """When it was found, no record was left that a hard purge up to this number covers."""
 
     @property
     def known(self) -> Known:
         """What to find it by again. The body is in a file."""
         assert self.filename is not None
-        return Known(self.key, self._data, self.filename)
+        return Known(self.key, self._data, self.filename, self.proved)
 
     @property
     def record(self) -> Record:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgecache.store import diskfiles
-from edgecache.store.diskrecord import DiskRecordError, decode_tag
 from edgecache.store.volume import Purged, Volume
 
 STEP = 64
@@ -111,8 +110,9 @@ class Sweep:
             with volume.writing():
                 # Whoever compared a record with an older table has stored it when this turn comes.
                 self._scanning_for = sequence
+        proved = volume.proved()
         rows = volume.database.after(self._row, SCAN)
-        bad = [(rowid, name, size) for rowid, tag, name, size in rows if self._is_purged(tag)]
+        bad = [(rowid, name, size) for rowid, tag, name, size in rows if volume.is_purged(tag, proved)]
         if bad:
             with volume.writing():
                 still = [row for row in bad if self._still_purged(row[0], row[1])]
@@ -127,14 +127,9 @@ class Sweep:
 
     def _still_purged(self, rowid: int, name: str | None) -> bool:
         """Not replaced since it was read."""
+        proved = self.volume.proved()
         rows = self.volume.database.after(rowid - 1, 1)
-        return bool(rows) and rows[0][0] == rowid and rows[0][2] == name and self._is_purged(rows[0][1])
-
-    def _is_purged(self, tag: object) -> bool:
-        try:
-            return self.volume.purged(*decode_tag(tag)) == 2
-        except DiskRecordError:
-            return True
+        return bool(rows) and rows[0][0] == rowid and rows[0][2] == name and self.volume.is_purged(rows[0][1], proved)
 
     def _files(self) -> int:
         """One directory: remove body files that nothing knows. Files of other names are not ours to touch."""

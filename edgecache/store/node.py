@@ -119,6 +119,7 @@ class NodeDisk:
             config.size_bytes,
             owner=process or next(self._owners),
             purged=arena.purged,
+            proved=arena.proved,
             sequence=arena.sequence if sweeps else None,
             queue_bytes=config.queue_bytes,
             keep_s=config.keep_stale_s,

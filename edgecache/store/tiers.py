@@ -20,6 +20,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from edgecache._native.arena import FLAG_HIT_FOR_PASS, FLAG_PARTIAL
@@ -137,6 +138,10 @@ class TieredStore(MemoryStore):
                 self._absent.add(key)
             return False
         self._absent.discard(key)
+        if entry.soft_purged:  # memory would not take it
+            entry.close()
+            return False
+        record = replace(entry.record, fill_seq=max(entry.record.fill_seq, entry.proved))
         stays = entry.filename is not None and not entry.record.flags & FLAG_PARTIAL
         chunks: list[bytes] = []
         try:
@@ -153,8 +158,8 @@ class TieredStore(MemoryStore):
         if super().peek(key) is not None:
             return True
         if stays and entry.filename is not None:
-            return self.put_file(key, entry.record, FileBody(entry.body_size, 0, entry.generation, entry.filename))
-        return super().put(key, entry.record, chunks)
+            return self.put_file(key, record, FileBody(entry.body_size, 0, entry.generation, entry.filename))
+        return super().put(key, record, chunks)
 
     async def _body(self, entry: DiskEntry) -> list[bytes]:
         """All of it: what is in a row, or a part that another part may be joined to."""
@@ -249,6 +254,9 @@ class TieredStore(MemoryStore):
             if used and not entry.used:
                 return False
             below = self._unwritten[key]
+            if entry.soft_purged:
+                self.disk.remove(below)
+                return True
             if await self.disk.put_patiently(below, _record(entry), [entry.read(0, entry.body_size)]):
                 written[key] = below, entry.generation, entry.fresh_until
             return True
@@ -276,6 +284,9 @@ class TieredStore(MemoryStore):
         try:
             if isinstance(entry, FileEntry):
                 return True  # it lies there
+            if entry.soft_purged:
+                self._take_back(key, below)
+                return True
             if not (self._always or entry.used or entry.flags & _SLICED):
                 return False
             self._write(key, below, _record(entry), [entry.read(0, entry.body_size)])

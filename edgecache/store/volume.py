@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from edgecache.store import diskfiles
 from edgecache.store.database import Database, DatabaseLost
@@ -42,8 +43,11 @@ _NOTHING = Record(b"", b"", 0.0, 0.0, 0.0, 0, 0, 0, ())
 
 FAULTS = (OSError, sqlite3.Error, diskfiles.DiskFault, DatabaseLost)
 
-Purged = Callable[[int, Sequence[int]], int]
-"""(fill_seq, tags) -> 0 valid, 1 soft-purged, 2 hard-purged (`Arena.purged`)."""
+
+class Purged(Protocol):
+    """`Arena.purged`: 0 valid, 1 soft-purged, 2 hard-purged."""
+
+    def __call__(self, fill_seq: int, tags: Sequence[int], proved: int = 0, /) -> int: ...
 
 
 @dataclass(slots=True)
@@ -87,16 +91,27 @@ class Volume:
     """Raises what `FAULTS` names where the disk fails: the caller turns the tier off."""
 
     def __init__(
-        self, path: Path, size: int, *, owner: int, purged: Purged, keep_s: float = 86_400.0, boot: str = ""
+        self,
+        path: Path,
+        size: int,
+        *,
+        owner: int,
+        purged: Purged,
+        proved: Callable[[], int] = lambda: 0,
+        keep_s: float = 86_400.0,
+        boot: str = "",
     ) -> None:
-        """`keep_s`: how long a record is kept beyond its last use as fresh or stale, for validation at the origin.
-        `boot`: the mark without which the directory's content is not to be used, but emptied."""
+        """`proved`: the number up to which hard purges may have been forgotten, since the sweep has left nothing that
+        they cover. It is asked for before what it is to say something of is read. `keep_s`: how long a record is kept
+        beyond its last use as fresh or stale, for validation at the origin. `boot`: the mark without which the
+        directory's content is not to be used, but emptied."""
         if size < MIN_SIZE:
             raise ValueError(f"a disk tier has at least {MIN_SIZE >> 20} MiB")
         self.path = path
         self.size = size
         self.owner = owner
         self.purged = purged
+        self.proved = proved
         self.keep_s = keep_s
         self.boot = boot
         self.counters = DiskCounters()
@@ -205,8 +220,9 @@ class Volume:
 
     def get(self, key: bytes) -> DiskEntry | None:
         """The whole, valid record. What is not whole is counted, removed, and a miss."""
+        proved = self.proved()
         found = self.database.find(key)
-        entry = None if found is None else self._entry(key, *found)
+        entry = None if found is None else self._entry(key, *found, proved)
         if entry is None:
             self.counters.misses += 1
         else:
@@ -216,21 +232,22 @@ class Volume:
     def reopen(self, known: Known) -> DiskEntry | None:
         """A record found before, if its file is still there and no hard purge covers it. Blocks for an open only."""
         record = known.data.record
-        state = self.purged(record.fill_seq, record.tags)
+        # As proved when it was found: its row may be gone since, and its file not yet.
+        state = self.purged(record.fill_seq, record.tags, known.proved)
         if state == 2:
             return None
         try:
             fd = os.open(f"{self.path}/{known.filename}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return None
-        entry = DiskEntry(known.key, known.data, fd, known.filename, self._seen, state == 1)
+        entry = DiskEntry(known.key, known.data, fd, known.filename, self._seen, state == 1, known.proved)
         if os.fstat(fd).st_size != entry.body_size:
             entry.close()
             return None
         self.counters.hits += 1
         return entry
 
-    def _entry(self, key: bytes, fetched: Fetched, tag: object) -> DiskEntry | None:
+    def _entry(self, key: bytes, fetched: Fetched, tag: object, proved: int) -> DiskEntry | None:
         entry = None
         try:
             if fetched.error:
@@ -240,8 +257,8 @@ class Volume:
                 self._discard(key, name)
                 return None
             data = decode(key, fetched.value, tag, in_file=name is not None)
-            state = self.purged(data.record.fill_seq, data.record.tags)
-            entry = DiskEntry(key, data, fetched.fd, name, self._seen, state == 1)
+            state = self.purged(data.record.fill_seq, data.record.tags, proved)
+            entry = DiskEntry(key, data, fetched.fd, name, self._seen, state == 1, proved)
             fetched.fd = -1
             if state == 2:
                 self.counters.purged += 1
@@ -409,12 +426,14 @@ class Volume:
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which of these have a record that no hard purge covers; nothing is read but the index."""
+        proved = self.proved()
         found = self.database.tags(keys)
-        return {key for key, tag in found if isinstance(key, bytes) and not self._purged_by(tag)}
+        return {key for key, tag in found if isinstance(key, bytes) and not self.is_purged(tag, proved)}
 
-    def _purged_by(self, tag: object) -> bool:
+    def is_purged(self, tag: object, proved: int) -> bool:
+        """Hard, that is, or not to be read."""
         try:
-            return self.purged(*decode_tag(tag)) == 2
+            return self.purged(*decode_tag(tag), proved) == 2
         except DiskRecordError:
             return True
 

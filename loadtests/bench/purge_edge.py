@@ -43,6 +43,7 @@ from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.tokens import Grant, Scope, TokenBook
 from edgecache.purge.durable import DurablePurges
+from edgecache.purge.forgetting import BUCKETS, Forgetting
 from edgecache.purge.message import PurgeKind, PurgeMessage, PurgeOrder
 from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.purge.tags import object_tags
@@ -76,6 +77,11 @@ def applying(count: int) -> None:
     for number in range(count):
         arena.put(keys_of_objects[16 * number : 16 * number + 16], b"h", b"m", [b"body"], tags=common, **NUMBERS)
     stored = len(arena)
+    arena.append_purge([hash_tag(b"something else")], soft=False)
+    pieces = sorted(proved(arena))
+    row("compare all that is stored with all purges", f"{sum(pieces) * 1e3:.0f} ms", "")
+    typical = f"{pieces[len(pieces) // 2] * 1e6:.0f}, {pieces[len(pieces) * 99 // 100] * 1e6:.0f} us"
+    row("  a shard is locked meanwhile for, median and p99", typical, "")
     order = PurgeOrder(keys=("all",))
     begun = time.perf_counter()
     applier.handle(Purges((LogEntry(1, 1.0, order),)))
@@ -96,6 +102,17 @@ def applying(count: int) -> None:
     row("entries applied", f"{len(entries) / (time.perf_counter() - begun):,.0f}/s", "")
 
 
+def proved(arena: Arena) -> Iterator[float]:
+    """What each piece took."""
+    through = arena.sequence()
+    for shard in range(arena.shards):
+        bucket, first = 0, True
+        while bucket or first:
+            begun = time.perf_counter()
+            bucket, first = arena.prove(shard, bucket, BUCKETS, through), False
+            yield time.perf_counter() - begun
+
+
 def state(count: int) -> None:
     arena = Arena(64 << 20, max_object=64 << 10, purge_slots=1 << 16)
     slots = probe.layout(arena)["purge_slots"]
@@ -104,6 +121,14 @@ def state(count: int) -> None:
     for number in range(4 * filled):
         arena.append_purge([hash_tag(b"%d" % number)], soft=False)
     row("  folded into the floor while 4 times as many came", f"{arena.stats()['folds']} times", "bounded")
+    arena = Arena(64 << 20, max_object=64 << 10, purge_slots=1 << 16)
+    forgetting = Forgetting(arena, clock=time.monotonic)
+    with asyncio.Runner() as runner:
+        for number in range(4 * filled):
+            arena.append_purge([hash_tag(b"%d" % number)], soft=False)
+            if number % 1000 == 0:
+                runner.run(forgetting.look())
+    row("  the same, forgetting what nothing needs", f"{arena.stats()['folds']} times", "0")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "purges.db"
         durable = DurablePurges(path, max_tags=count)

@@ -33,6 +33,8 @@ class Stored:
     generation: int
     units: int
     own: Body | None
+    soft: bool = False
+    """It was found soft-purged when purges were to be forgotten."""
 
     @property
     def fill_seq(self) -> int:
@@ -50,6 +52,8 @@ class Purges:
     floor_soft: int = 0
     sequence: int = 0
     folds: int = 0
+    proved: int = 0
+    forgotten: int = 0
 
     def apply(self, sequence: int, tags: list[int], soft: bool) -> None:
         for tag in tags:
@@ -78,6 +82,17 @@ class Purges:
                 self.floor_hard = max(self.floor_hard, self.hard.pop(tag, 0))
                 self.floor_soft = max(self.floor_soft, self.soft.pop(tag, 0))
         self.folds += 1
+
+    def forget(self, through: int, soft: bool) -> None:
+        if not self.proved < through <= self.sequence:
+            return
+        for tag in {*self.hard, *self.soft}:
+            if max(self.hard.get(tag, 0), self.soft.get(tag, 0)) <= through and (soft or tag not in self.soft):
+                self.hard.pop(tag, None)
+                self.soft.pop(tag, None)
+                self.forgotten += 1
+        self.floor_hard = max(self.floor_hard, through)
+        self.proved = through
 
     def raise_floor(self, sequence: int, soft: bool) -> None:
         if soft:
@@ -164,6 +179,17 @@ class Model:
                 shard.drop(key)
             return None
         return stored
+
+    def soft_purged(self, stored: Stored) -> bool:
+        return stored.soft or self.purges.verdict(stored.fill_seq, stored.tags) == 1
+
+    def prove(self, through: int) -> None:
+        for shard in self.shards:
+            for key in list(shard.objects):
+                stored = self.valid(key)
+                if stored is not None:
+                    stored.soft = self.soft_purged(stored)
+                    stored.numbers = {**stored.numbers, "fill_seq": max(stored.fill_seq, through)}
 
     def get(self, key: bytes) -> Stored | None:
         stored = self.valid(key)

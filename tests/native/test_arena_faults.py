@@ -116,7 +116,18 @@ def evict(arena: Arena) -> None:
         arena.put(key(("new", i % 30)), b"h", b"", [octets(3000, i)], fill_seq=0, tags=[1], **NUMBERS)
 
 
-OPERATIONS = [replace, store_large, freshen, remove, hold_and_remove, get_purged, release, purge, evict]
+def forget(arena: Arena) -> None:
+    """What is purged goes, and so do the purges."""
+    arena.apply_purge(2, [7], soft=False)
+    arena.apply_purge(3, [2], soft=True)
+    for shard in range(arena.shards):
+        bucket = arena.prove(shard, 0, 4, 3)
+        while bucket:
+            bucket = arena.prove(shard, bucket, 4, 3)
+    arena.forget_purges(3, soft=False)
+
+
+OPERATIONS = [replace, store_large, freshen, remove, hold_and_remove, get_purged, release, purge, evict, forget]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +239,7 @@ def test_a_death_in_the_purge_table_purges_more_never_less() -> None:
         def work(arena: Arena = other, point: int = point) -> None:
             probe.crash_after(point)
             purge(arena)
+            arena.forget_purges(20, soft=point % 2 == 0)
 
         ended = wait(fork(work))
         applied = other.sequence()

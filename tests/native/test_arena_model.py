@@ -113,7 +113,7 @@ class ArenaAgainstModel(RuleBasedStateMachine):
         assert entry.tags() == stored.tags
         assert {name: getattr(entry, name) for name in stored.numbers} == stored.numbers
         assert entry.generation == stored.generation
-        assert entry.soft_purged == (self.model.purges.verdict(stored.fill_seq, stored.tags) == 1)
+        assert entry.soft_purged == self.model.soft_purged(stored)
         assert entry.body_size == len(stored.body)
         assert entry.read(0, 1 << 40) == stored.body
         middle = len(stored.body) // 2
@@ -153,7 +153,7 @@ class ArenaAgainstModel(RuleBasedStateMachine):
         front = stored.meta + stored.head
         body = stored.body if want_body else b""
         if (
-            self.model.purges.verdict(stored.fill_seq, stored.tags)
+            self.model.soft_purged(stored)
             or int(numbers["flags"]) & denied
             or now >= numbers["fresh_until"]
             or numbers["born_at"] > now + CLOCK_SLACK_S
@@ -185,6 +185,21 @@ class ArenaAgainstModel(RuleBasedStateMachine):
         sequence = max(self.model.purges.sequence - back, 0)
         self.arena.raise_floor(sequence, soft=soft)
         self.model.purges.raise_floor(sequence, soft)
+
+    @rule(back=st.integers(0, 6), soft=st.booleans(), buckets=st.sampled_from([1, 7, 1000]))
+    def forget(self, back: int, soft: bool, buckets: int) -> None:
+        """Compare everything with all purges, then forget the older ones."""
+        through = max(self.model.purges.sequence - back, 0)
+        for shard in range(self.arena.shards):
+            bucket = self.arena.prove(shard, 0, buckets, through)
+            while bucket:
+                bucket = self.arena.prove(shard, bucket, buckets, through)
+        self.model.prove(through)
+        before = self.model.purges.forgotten
+        gone = self.arena.forget_purges(through, soft=soft)
+        self.model.purges.forget(through, soft)
+        assert gone == self.model.purges.forgotten - before
+        assert self.arena.proved() == self.model.purges.proved
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -222,6 +237,8 @@ class ArenaAgainstModel(RuleBasedStateMachine):
         assert stats["pins"] == sum(body.pins for shard in shards for body in shard.pinned)
         assert probe.pinned_units(self.arena) == [sum(body.units for body in shard.pinned) for shard in shards]
         assert stats["folds"] == self.model.purges.folds
+        assert stats["purges_forgotten"] == self.model.purges.forgotten
+        assert stats["purge_slots_used"] == len({*self.model.purges.hard, *self.model.purges.soft})
         assert self.arena.sequence() == self.model.purges.sequence
         for held in self.held:
             assert held.entry.read(0, 1 << 40) == held.body.data
@@ -293,6 +310,8 @@ def test_long_random_run(seed: int, machine_class: type[ArenaAgainstModel]) -> N
             match draw.randrange(24):
                 case 0:
                     machine.purge([draw.randint(1, 40)], draw.random() < 0.5, draw.choice([-1, -1, 0, 1]))
+                case 1 if draw.random() < 0.2:
+                    machine.forget(draw.choice([0, 0, 1, 5]), draw.random() < 0.5, draw.choice([3, 1000]))
                 case 1:
                     machine.remove(pick, draw.random() < 0.3)
                 case 2 | 3 | 4:

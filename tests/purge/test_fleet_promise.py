@@ -46,7 +46,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def histories(count: int) -> dict[str, int]:
     """Plays them; what there was of interest."""
-    total = dict.fromkeys(("served", "hits", "confirmed", "purges"), 0)
+    total = dict.fromkeys(("served", "hits", "confirmed", "purges", "forgotten"), 0)
     for seed in range(count):
         with memory_folder() as folder:
             try:
@@ -64,6 +64,7 @@ def test_nothing_older_than_a_purge_is_served() -> None:
     total = histories(HISTORIES)
     assert total["hits"] > HISTORIES
     assert total["confirmed"] > HISTORIES
+    assert total["forgotten"] > HISTORIES
 
 
 # --- mistakes, each of which must show ---
@@ -120,6 +121,10 @@ def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "silent", lambda _: False)
 
 
+def purges_forgotten_without_a_look_at_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet.SimDisk, "sweep", lambda self, sequence: setattr(self, "clean_through", sequence))
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -130,6 +135,7 @@ def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         nothing_purged_at_a_reset,
         purges_forgotten_at_a_restart,
         never_silent,
+        purges_forgotten_without_a_look_at_the_disk,
     ],
     ids=lambda mistake: mistake.__name__,
 )

@@ -46,8 +46,9 @@ class Purges:
         self.sequence += 1
         self.floor = self.sequence
 
-    def __call__(self, fill_seq: int, tags: Sequence[int]) -> int:
-        if self.floor > fill_seq or any(self.hard.get(tag, 0) > fill_seq for tag in tags):
+    def __call__(self, fill_seq: int, tags: Sequence[int], proved: int = 0) -> int:
+        hard_seq = max(fill_seq, proved)
+        if self.floor > hard_seq or any(self.hard.get(tag, 0) > hard_seq for tag in tags):
             return 2
         return int(any(self.soft.get(tag, 0) > fill_seq for tag in tags))
 

@@ -27,6 +27,7 @@ from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.subscription import _hello, _listen
 from edgecache.purge.coordinator.tokens import Grant, Scope
 from edgecache.purge.following import Following, Turn, trust_at_start
+from edgecache.purge.forgetting import Forgetting
 from edgecache.purge.keeper import PurgeKeeper, restore
 from edgecache.purge.ledger import Retention
 from edgecache.purge.log import LocalLog
@@ -170,7 +171,7 @@ class SimEdge(Machine):
             if not restore(path, self.arena):
                 self.disk.forget_all()
             self.disk.machine = self
-            self.disk.purged = self.arena.purged
+            self.disk.purged, self.disk.proved = self.arena.purged, self.arena.proved
             keeper = PurgeKeeper(path, self.disk.forget_all, sequence=self.arena.sequence, retry_s=0.1)
             keeper.start()
         config = PurgeConfig.model_validate(
@@ -214,6 +215,18 @@ class SimEdge(Machine):
             feed=lambda _config, _name: SimFeed(self),
         )
         await self.following.start()
+        self.begin(self._forget())
+
+    async def _forget(self) -> None:
+        """What nothing stored needs, as the control process does, now and then."""
+        disk = self.disk
+        clean = None if disk is None else lambda: disk.clean_through
+        forgetting = Forgetting(self.arena, clock=clock, disk_clean=clean)
+        while True:
+            await asyncio.sleep(self.chance.random())
+            if disk is not None and self.chance.random() < 0.7:
+                disk.sweep(self.arena.sequence())
+            self.fleet.forgotten += await forgetting.look()
 
     async def die(self) -> None:
         await super().die()
@@ -304,7 +317,7 @@ class Fleet:
         self.plans: dict[str, tuple[str, SimDisk | None, Versions, Versions]] = {}
         self.slow_s = self.chance.choice((0.01, 0.2, 1.0))
         self.purge_slots = self.chance.choice((16, 64, 256))
-        self.served = self.hits = self.confirmed = self.purges = 0
+        self.served = self.hits = self.confirmed = self.purges = self.forgotten = 0
         self.doomed: list[str] = []
 
     async def run(self, steps: int) -> None:

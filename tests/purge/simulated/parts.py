@@ -144,7 +144,9 @@ class SimDisk:
         self._chance = chance
         self.content: dict[bytes, tuple[int, Record, bytes]] = {}
         self._generation = 0
-        self.purged: Callable[[int, Iterable[int]], int] = lambda _seq, _tags: 0
+        self.purged: Callable[[int, Iterable[int], int], int] = lambda _seq, _tags, _proved: 0
+        self.proved: Callable[[], int] = lambda: 0
+        self.clean_through = -1
         self.machine: Machine | None = None
 
     def _later(self, work: Callable[[], object]) -> bool:
@@ -157,7 +159,7 @@ class SimDisk:
         data = b"".join(body)
 
         def work() -> None:
-            if not self.purged(record.fill_seq, record.tags):
+            if not self.purged(record.fill_seq, record.tags, 0):
                 self._generation += 1
                 self.content[key] = (self._generation, record, data)
 
@@ -182,10 +184,14 @@ class SimDisk:
         if found is None:
             return None
         generation, record, data = found
-        if self.purged(record.fill_seq, record.tags) == 2:
+        proved = self.proved()
+        state = self.purged(record.fill_seq, record.tags, proved)
+        if state == 2:
             return None
         return SimpleNamespace(
             record=record,
+            soft_purged=state == 1,
+            proved=proved,
             body_size=len(data),
             generation=generation,
             in_file=False,
@@ -193,6 +199,13 @@ class SimDisk:
             read=lambda offset, size: data[offset : offset + size],
             close=lambda: None,
         )
+
+    def sweep(self, sequence: int) -> None:
+        """Drop what hard purges up to this number cover."""
+        for key, (_, record, _) in list(self.content.items()):
+            if self.purged(record.fill_seq, record.tags, self.proved()) == 2:
+                del self.content[key]
+        self.clean_through = sequence
 
     def forget_all(self) -> None:
         self.content.clear()
