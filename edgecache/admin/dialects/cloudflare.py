@@ -38,6 +38,7 @@ _STATUS = {
     Fault.TOO_MANY: (429, 971, "Please wait and consider throttling your request speed"),
     Fault.UNAVAILABLE: (503, 10001, ""),
     Fault.INTERNAL: (500, 10001, ""),
+    Fault.LATE: (504, 10001, ""),
 }
 """Status, number of the error, and its text where that is the same always."""
 

@@ -1,7 +1,8 @@
 """Where a request of another product is recognised, checked, carried out and answered.
 
 Whoever has a listener asks `find` for every request and, where it is one of these, `answer` with its body. Nothing is
-carried out before everything about the request has been found right.
+carried out before everything about the request has been found right. A product's success is said only where every edge
+that is connected has confirmed the purge; where one has not in time, the answer is 504 in the product's form.
 """
 
 import logging
@@ -22,6 +23,9 @@ _log = logging.getLogger("edgecache.admin")
 DIALECTS: dict[str, Dialect] = {each.name: each for each in (VARNISH, FASTLY, CLOUDFLARE, MAGENTO, NGINX)}
 
 MAX_BODY_BYTES = 1 << 20
+_NAMES = 5
+_NAME = 60
+"""Edges named, and characters of each name."""
 
 Perform = Callable[[PurgeOrder], Awaitable[PurgeReceipt]]
 """Carries an order out, with the rights of whoever has asked. Raises `PurgeError`."""
@@ -35,6 +39,7 @@ _FAULTS = {
     404: Fault.NO_SITE,
     413: Fault.TOO_LARGE,
     429: Fault.TOO_MANY,
+    500: Fault.INTERNAL,
     503: Fault.UNAVAILABLE,
 }
 """What a status of the purge API is to a dialect; any other is the client's mistake."""
@@ -83,7 +88,9 @@ class Desk:
             if perform is None:
                 raise Refused(Fault.BAD_TOKEN if tokens else Fault.NO_TOKEN, "this needs the admin token")
             deal = self._read(found, request, body)
-            numbers = [(await perform(order)).sequence for order in deal.orders]
+            receipts = [await perform(order) for order in deal.orders]
+            if any(receipt.late for receipt in receipts):
+                raise Refused(Fault.LATE, _late(receipts))
         except Refused as refused:
             return refuse(refused)
         except PurgeError as error:
@@ -91,7 +98,7 @@ class Desk:
         except Exception:  # noqa: BLE001 - the boundary: whatever it was is logged and told in the dialect
             _log.exception("a %s purge failed: %s %s", found.dialect.name, request.method, request.target)
             return refuse(Refused(Fault.INTERNAL, "internal error; see the log"))
-        return deal.reply(tuple(numbers))
+        return deal.reply(tuple(receipt.sequence for receipt in receipts))
 
     def too_large(self, found: Found) -> Answer:
         """For a body of more than `MAX_BODY_BYTES`."""
@@ -110,6 +117,20 @@ class Desk:
 
 def _targets(order: PurgeOrder) -> int:
     return sum(map(len, (order.urls, order.keys, order.groups, order.hosts, order.prefixes)))
+
+
+def _late(receipts: Iterable[PurgeReceipt]) -> str:
+    """Which purge, and which edges. One line, short enough for a reason phrase."""
+    told = [receipt for receipt in receipts if receipt.late]
+    numbers = ", ".join(str(receipt.sequence) for receipt in told)
+    names = sorted({each.edge for receipt in told for each in receipt.late})
+    shown = ", ".join(name[:_NAME] for name in names[:_NAMES])
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    waited_s = max(each.duration_s for receipt in told for each in receipt.late)
+    return (
+        f"Purge {numbers} is logged and will be applied, but not confirmed after {waited_s:.3g} s by {shown}{more}; "
+        "asking again does no harm"
+    )
 
 
 def _refused(error: PurgeError) -> Refused:

@@ -35,6 +35,7 @@ _STATUS = {
     Fault.TOO_MANY: (429, "Too many requests"),
     Fault.UNAVAILABLE: (503, "Service unavailable"),
     Fault.INTERNAL: (500, "Internal server error"),
+    Fault.LATE: (504, "Gateway timeout"),
 }
 
 

@@ -32,6 +32,7 @@ _STATUS = {
     Fault.TOO_MANY: (429, "Too Many Requests"),
     Fault.UNAVAILABLE: (503, "Service Temporarily Unavailable"),
     Fault.INTERNAL: (500, "Internal Server Error"),
+    Fault.LATE: (504, "Gateway Time-out"),
 }
 
 

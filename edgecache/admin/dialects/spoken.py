@@ -21,7 +21,7 @@ _NOT_IN_PHRASE = re.compile(r"[^\t\x20-\x7e\xa0-\xff]")
 
 
 class Fault(StrEnum):
-    """Why a request was not carried out."""
+    """Why a request has no success. All but `LATE` mean that nothing was purged."""
 
     NO_TOKEN = "no-token"  # noqa: S105 - the name of a fault
     BAD_TOKEN = "bad-token"  # noqa: S105
@@ -33,10 +33,12 @@ class Fault(StrEnum):
     """More than may be asked for in a time."""
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
+    LATE = "late"
+    """It was purged, and will be everywhere, but not every edge that is connected has confirmed it in time."""
 
 
 class Refused(Exception):
-    """Nothing was purged. `code`: the product's own number for this error, where there is one."""
+    """No success: see `Fault`. `code`: the product's own number for this error, where there is one."""
 
     def __init__(self, fault: Fault, detail: str, *, code: int = 0) -> None:
         super().__init__(detail)

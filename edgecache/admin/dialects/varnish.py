@@ -41,6 +41,7 @@ _STATUS = {
     Fault.TOO_MANY: (429, "Too Many Requests"),
     Fault.UNAVAILABLE: (503, ""),
     Fault.INTERNAL: (503, "Internal error"),
+    Fault.LATE: (504, ""),
 }
 
 # --- xkey ---
