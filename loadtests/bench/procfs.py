@@ -136,3 +136,15 @@ def read_pss_bytes(pids: Iterable[int]) -> int:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return total * 1024
+
+
+def waited_s(pid: int) -> float:
+    """How long the threads that a process has now were ready to run and had no core: what its neighbours took from it.
+    Reads /proc; 0 where the kernel does not count it."""
+    total = 0
+    for task in (_PROC / str(pid) / "task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[1])
+        except (OSError, IndexError):
+            continue
+    return total / 1e9

@@ -7,7 +7,8 @@ acknowledge and apply nothing, so what is measured is the coordinator, its disk 
     edges       200 edges, 100 purges/s, each waits for all: from the call to the last acknowledgement
     fleet       5,000 edges: connecting, catching up after an absence, 10 purges/s that wait for all, memory for each
 
-The log's disk decides how long a call takes: the time of one sync there is measured and printed beside the figures.
+The log's disk decides how long a call takes: the time of one sync there is measured and printed beside the figures. So
+does whoever else uses the cores: how long coordinator and clients were ready to run and did not is printed too.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from edgecache.purge.coordinator import tokens
 
 from .lightedge import Caller, LightEdge
 from .process import pinned, raise_file_limit
-from .procfs import TICKS_PER_S, parse_stat
+from .procfs import TICKS_PER_S, parse_stat, waited_s
 
 CALLERS = 64
 SETTLE_S = 0.5
@@ -146,6 +147,10 @@ class Waited:
     p99_ms: float
     most_ms: float
     core_percent: float
+    waited_percent: float
+    """Of the time: how long the coordinator was ready to run and had no core."""
+    clients_waited_percent: float
+    """The same of callers and edges, whose share of a call's time that is."""
     connect_s: float
     catch_up_s: float = 0.0
     catch_up_entries: int = 0
@@ -206,6 +211,7 @@ async def waited(running: Running, count: int, rate: float, seconds: float, *, a
             raise click.ClickException(f"a purge was not confirmed by all: {answer[:200]!r}")
         free.append(client)
 
+    lacked, own_lacked = waited_s(running.pid), waited_s(os.getpid())
     used, begun = cpu_s(running.pid), clock()
     for i in range(int(seconds * rate)):
         due = begun + i / rate
@@ -213,6 +219,7 @@ async def waited(running: Running, count: int, rate: float, seconds: float, *, a
         calls.append(asyncio.ensure_future(call(i, due)))
     await asyncio.gather(*calls)
     elapsed, used = clock() - begun, cpu_s(running.pid) - used
+    lacked, own_lacked = waited_s(running.pid) - lacked, waited_s(os.getpid()) - own_lacked
     if any(edge.lost for edge in edges):
         raise click.ClickException("an edge lost its connection")
     for edge in edges:
@@ -227,6 +234,8 @@ async def waited(running: Running, count: int, rate: float, seconds: float, *, a
         p99_ms=quantile(took, 0.99) * 1000,
         most_ms=max(took) * 1000,
         core_percent=used / elapsed * 100,
+        waited_percent=lacked / elapsed * 100,
+        clients_waited_percent=own_lacked / elapsed * 100,
         connect_s=connect_s,
         catch_up_s=catch_up_s,
         catch_up_entries=absence,
