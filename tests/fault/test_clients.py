@@ -153,7 +153,7 @@ def test_descriptors_exhausted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     to wait, and counted; and when the idle ones have gone all is as before."""
     monkeypatch.setenv("EDGE_FILES", "96")
     with wild() as origin:
-        config = {"origin": origin.url, "workers": 1, "limits": {"idle_timeout": "3s"}}
+        config = {"origin": origin.url, "workers": 1, "limits": {"idle_timeout": "6s"}}
         with kit.node(tmp_path, config, "tests.fault.limited") as node:
             port = node.port
             asks_well(node, 3)
