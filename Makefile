@@ -2,7 +2,7 @@
 #
 #   make run                       the demo: a small site and an edge in front of it
 #   make run ORIGIN=http://h:port  an edge in front of that origin
-#   make test                      the whole test suite         (ARGS="tests/http -x" for part of it)
+#   make test                      the whole test suite         (ARGS="tests/http -x" for part of it, ARGS="-n 0 --pdb")
 #   make test-faults               faults and floods at full size, against real processes
 #   make lint                      ruff and mypy
 #   make bench                     the benchmark beside nginx, Varnish and HAProxy   (ARGS="--help")
@@ -25,6 +25,8 @@ ARGS   ?=
 PROFILE ?= steady
 WEB    ?=
 DURATION ?= 1800
+# Tests side by side: they wait more than they work.
+JOBS ?= $(shell expr $$(nproc) + 2)
 
 SOURCES := $(wildcard ext/*.pyx ext/*.h ext/*.pxi edgecache/_native/*.pxd) setup.py
 
@@ -56,7 +58,7 @@ test-faults: $(VENV)/.dev
 	EDGECACHE_LONG_TESTS=1 $(BIN)/python -m pytest tests/fault --timeout 400 $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -115,20 +117,39 @@ $(VENV)/.venv: | prerequisites
 $(VENV)/.deps: pyproject.toml constraints.txt $(VENV)/.venv
 	@echo "Installing what edgecache needs"
 	@$(PIP) install --constraint constraints.txt "setuptools>=77" "Cython>=3.1" wheel
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable .
+	@$(call install-needs,)
 	@touch $@
 
-$(VENV)/.built: $(SOURCES) $(VENV)/.deps
+# Compiles everything, like every installation, and leaves nothing to compile for .built.
+$(VENV)/.installed: $(VENV)/.deps
 	@echo "Compiling the hot paths"
-	@$(BIN)/python setup.py -q build_ext --inplace
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.built: $(SOURCES) $(VENV)/.installed
+	@[ -z "$$(find $(SOURCES) -newer $(VENV)/.installed)" ] || $(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.built
 	@echo "Installing what tests and checks need"
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[dev,load]"
+	@$(call install-needs,dev load)
 	@touch $@
 
 $(VENV)/.load: $(VENV)/.built
 	@echo "Installing what load tests need"
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[load]"
+	@$(call install-needs,load)
 	@touch $@
+
+$(VENV)/.clients: $(VENV)/.built
+	@echo "Installing clients of other products, which tests run against an edge"
+	@$(call install-needs,clients)
+	@touch $@
+
+# What pyproject.toml names for these extras (none: what edgecache itself needs). Installing the extras of the tree itself
+# would compile it again each time.
+define install-needs
+$(BIN)/python -c 'import sys, tomllib; \
+  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
+  print(*(each for name in sys.argv[1:] for each in extras[name]) if sys.argv[1:] else project["dependencies"], sep="\n")' \
+  $(1) >$(VENV)/needs && $(PIP) install --constraint constraints.txt --requirement $(VENV)/needs
+endef

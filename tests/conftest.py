@@ -6,11 +6,15 @@ import inspect
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import settings
+
+settings.register_profile("edgecache", deadline=None)  # it would measure the machine, which others use as well
+settings.load_profile("edgecache")
 
 LEAK_GRACE_S = 10.0
 """How long closing connections and cancelled tasks may take to be gone after a test."""
@@ -19,6 +23,32 @@ LEAK_GRACE_S = 10.0
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
     """Everything that runs on a loop runs on the one the product uses."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """What runs where, with `-n`."""
+    from tests.abreast import Abreast
+
+    return Abreast(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.abreast import rank
+
+        items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Before a test's time limit runs, it waits for those that nothing may run beside."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    from tests.abreast import turn
+
+    with turn(item):
+        return (yield)
 
 
 def _sockets() -> int:

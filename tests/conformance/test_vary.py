@@ -191,10 +191,10 @@ def test_normal_form_is_stable(value: str) -> None:
 
 @pytest.mark.parametrize("unit", ["a,", '"', ";q=1,", "a;", "\\"])
 def test_linear(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     vary.normalise("accept", unit * 20_000)
     vary.vary_names(Headers([("Vary", unit * 20_000)]))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_homes_are_where_storage_puts() -> None:

@@ -23,8 +23,9 @@ import pytest
 from tests.conftest import require
 from tests.e2e.edge import Process
 from tests.e2e.origin import Answer, Asked, origin
-from tests.geodns.serving import beside, free_port
+from tests.geodns.serving import beside
 from tests.geodns.world import addresses
+from tests.ports import free_port
 
 EUROPE, AMERICA = "127.0.1.1", "127.0.1.2"
 """Where the edges are."""

@@ -66,6 +66,7 @@ async def test_curl_seeks_and_the_origin_sends_no_more_than_the_slices(www: Ngin
     assert len(await www.sent("/big/two")) == 4
 
 
+@pytest.mark.alone
 async def test_a_hundred_readers_take_little_memory(www: Nginx, big: Path, edge: Edge) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))

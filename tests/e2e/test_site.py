@@ -197,6 +197,7 @@ def count_peak_from_here(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
+@pytest.mark.alone
 async def test_two_gibibytes_pass_in_bounded_memory(www: Nginx, front: Edge) -> None:
     size = 2 << 30
     big = www.base / "www" / "big"

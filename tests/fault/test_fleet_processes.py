@@ -12,18 +12,13 @@ from typing import Any
 
 import pytest
 
-from edgecache.http.sockets import bind
+from tests.ports import free_port
 from tests.supervisor.kit import Node, alive, exchange, node, origin, until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(180)]
 
 PATHS = [f"/{i}" for i in range(10)]
 MAX_SILENCE_S = 1.5
-
-
-def free_port() -> int:
-    with bind("127.0.0.1", 0) as door:
-        return int(door.getsockname()[1])
 
 
 class Coordinator:

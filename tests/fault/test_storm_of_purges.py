@@ -26,9 +26,10 @@ from edgecache.config.nats import NatsConfig
 from edgecache.purge.bus import BusError
 from edgecache.purge.coordinator import tokens
 from edgecache.purge.coordinator.tokens import Scope
+from tests.ports import free_ports
 from tests.purge.bus_contract import everything, keys
 from tests.purge.coordinator.kit import LightEdge
-from tests.purge.natskit import DOMAIN, Cluster, Server, cluster, free_ports, leaf
+from tests.purge.natskit import DOMAIN, Cluster, Server, cluster, leaf
 from tests.supervisor.kit import Node, exchange, node, origin
 
 nats = pytest.importorskip("nats", reason="nats-py is not installed: pip install edgecache[nats]")
@@ -201,8 +202,11 @@ async def storms(fleet: list[Coordinator], servers: Cluster, bus: NatsBus, edge:
         async def known() -> bool:
             found = []
             for one in fleet:
-                async with session.get(f"{one.url}/v1/edges") as response:
-                    found.append({row["edge"] for row in (await response.json())["edges"] if row["connected"]})
+                try:
+                    async with session.get(f"{one.url}/v1/edges") as response:
+                        found.append({row["edge"] for row in (await response.json())["edges"] if row["connected"]})
+                except aiohttp.ClientError:
+                    return False  # it is not back yet
             return all(len(names) == len(edges) + 1 for names in found)
 
         await eventually(known, lambda: "".join(one.said() for one in fleet))

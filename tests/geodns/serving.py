@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import socket
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -104,15 +103,3 @@ async def beside(text: str) -> AsyncIterator[Running]:
             running.process.show()
             raise
         assert await asyncio.to_thread(running.process.stop) == 0, running.process.lines
-
-
-def free_port(*hosts: str) -> int:
-    """A port that is free on all of these addresses."""
-    with contextlib.ExitStack() as stack:
-        first = stack.enter_context(socket.socket())
-        first.bind((hosts[0], 0))
-        port: int = first.getsockname()[1]
-        for host in hosts[1:]:
-            one = stack.enter_context(socket.socket())
-            one.bind((host, port))
-        return port

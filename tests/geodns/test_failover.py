@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from tests.geodns.serving import PopServer, Running, beside, free_port
+from tests.geodns.serving import PopServer, Running, beside
 from tests.geodns.world import addresses
+from tests.ports import free_port
 
 NEAR, FAR = "127.0.0.2", "127.0.0.3"
 INTERVAL_S, FALL, RISE = 0.5, 3, 2

@@ -14,7 +14,8 @@ from edgecache.config.geodns import CheckConfig, GeoDnsConfig
 from edgecache.geodns.blob import Blob
 from edgecache.geodns.checks import USER_AGENT, Checker, CheckFailed, NoWay, check_address, judge
 from edgecache.geodns.health import PopHealth, Streak, period_s
-from tests.geodns.serving import PopServer, free_port
+from tests.geodns.serving import PopServer
+from tests.ports import free_port
 
 GOOD, BAD = True, False
 

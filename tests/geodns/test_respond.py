@@ -240,7 +240,11 @@ def test_an_opt_record_is_answered_by_one_whatever_the_opcode(world: World, pack
     assert dns.message.from_wire(wire).edns == edns
 
 
-@pytest.mark.parametrize("packet", [b"", QUERY[:11], flags(QUERY, 0x8000), flags(QUERY[:12], 0x8180)])
+@pytest.mark.parametrize(
+    "packet",
+    [b"", QUERY[:11], flags(QUERY, 0x8000), flags(QUERY[:12], 0x8180)],
+    ids=["nothing", "less-than-a-head", "an-answer", "the-head-of-an-answer"],
+)
 def test_silence(world: World, packet: bytes) -> None:
     assert world.responder.respond(packet, RESOLVER) is None
 

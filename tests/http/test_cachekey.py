@@ -196,9 +196,9 @@ def test_no_reader_raises(text: str) -> None:
 
 @pytest.mark.parametrize("unit", ["%", "%41", "/..", "&a", "a=", "?", "#", ":", "//", "/."])
 def test_linear(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     text = "/" + unit * 20_000
     cache_key("http", "e", text, QueryRecipe(QueryMode.DROP, ("a*", "b"), sort=True))
     resolve(Uri("http", "a", text), text[1:])
     resolve(Uri("http", "a", "/"), text)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -253,9 +253,9 @@ def test_no_reader_raises(text: str) -> None:
 def test_every_reader_is_linear(unit: str) -> None:
     readers = (split_list, split_parameters, unquote, parse_entity_tags, parse_media_type, parse_weighted)
     text = unit * 12_000
-    began = time.perf_counter()
+    began = time.process_time()
     for read in readers:
         read(text)
         read('"' + text)
         read("a;" + text)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

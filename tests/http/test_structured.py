@@ -191,8 +191,8 @@ def test_serialize(text: str, string: str, token: str) -> None:
 
 @pytest.mark.parametrize("unit", ["a,", "a=1,", "(", "( ", ";a", '"', "\\", "(1) ", "1", "%c3", ":", " ", "a;a,"])
 def test_every_reader_is_linear(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for text in (unit * 20_000, "(" + unit * 20_000, 'a="' + unit * 20_000, '%"' + unit * 20_000, ":" + unit * 20_000):
         for read in (parse_item, parse_list, parse_dictionary):
             read(text)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

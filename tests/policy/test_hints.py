@@ -63,10 +63,10 @@ def test_no_reader_raises(value: str) -> None:
 
 @pytest.mark.parametrize("unit", ["<a>,", "<", ">", '"', ",", "a", '<a>"\\', "<a>;"])
 def test_linear(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     split_links(unit * 60_000)
     split_links("<a>" + unit * 60_000)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import require
+from tests.ports import free_ports
 
 START_S = 20.0
 DOMAIN = "hub"
 """Of JetStream. A leaf node without a store of its own reaches it by this name."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has just now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @dataclass

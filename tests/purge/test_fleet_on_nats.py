@@ -25,7 +25,7 @@ import pytest
 from edgecache.config.load import load
 from edgecache.config.load_coordinator import load_coordinator
 from tests.conftest import require
-from tests.purge.natskit import free_ports
+from tests.ports import free_ports
 
 nats = pytest.importorskip("nats", reason="nats-py is not installed: pip install edgecache[nats]")
 

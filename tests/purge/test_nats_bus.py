@@ -18,9 +18,10 @@ from edgecache.purge.bus import BusError, EdgeReport, LogPosition, PurgeBus
 from edgecache.purge.coordinator.hub import Hub
 from edgecache.purge.ledger import Retention
 from tests.conftest import self_signed
+from tests.ports import free_ports
 from tests.purge.bus_contract import CALLER, NOW, BusContract, append, everything, keys, order, take
 from tests.purge.coordinator.kit import QUICK, LightEdge
-from tests.purge.natskit import DOMAIN, Cluster, Server, alone, cluster, free_ports, leaf
+from tests.purge.natskit import DOMAIN, Cluster, Server, alone, cluster, leaf
 
 nats = pytest.importorskip("nats", reason="nats-py is not installed: pip install edgecache[nats]")
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.supervisor import kit
 
 PATHS = [f"/{i}" for i in range(40)] + ["/pass/1", "/pass/2"]
@@ -14,11 +14,6 @@ PATHS = [f"/{i}" for i in range(40)] + ["/pass/1", "/pass/2"]
 
 async def reload(node: kit.Node) -> None:
     await asyncio.to_thread(node.reload)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.supervisor import kit
 
 
@@ -42,8 +43,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
         make(folder, "second", "second.example", "shared.example", kind="rsa"),
         make(folder, "wild", "*.wild.example"),
     ]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        https = probe.getsockname()[1]
+    https = free_port()
     config = {
         "listen": [
             "127.0.0.1:0",
