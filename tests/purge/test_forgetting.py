@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecache._native.arena import Arena
+from edgecache.purge import forgetting
 from edgecache.purge.forgetting import LATE_S, PART, Forgetting
+from edgecache.purge.message import PurgeOrder
 from edgecache.store.disk import DiskStore
 from edgecache.store.memory import MemoryStore
 from edgecache.store.tiers import TieredStore
 from edgecache.store.volume import MIN_SIZE
+from tests.edge import world as edges
 from tests.store.kit import record
 
 SLOTS = 64
@@ -70,7 +73,7 @@ operations = st.lists(
 def test_nothing_that_was_purged_is_valid_and_nothing_else_is_lost(operations: list[tuple]) -> None:  # type: ignore[type-arg]
     """Looked at as often as here, the table is never full, so nothing may be purged that was not."""
     arena, plain, clock = Arena(4 << 20, max_object=64 << 10, purge_slots=SLOTS), Plain(), Clock()
-    forgetting = Forgetting(arena, clock=clock)
+    tidier = Forgetting(arena, clock=clock)
     fresh = 1000
 
     async def run() -> None:
@@ -91,7 +94,7 @@ def test_nothing_that_was_purged_is_valid_and_nothing_else_is_lost(operations: l
                 tags = [a] if what == "purge" else list(range(fresh, fresh := fresh + a))
                 number = arena.append_purge(tags, soft=b)
                 (plain.soft if b else plain.hard).update(dict.fromkeys(tags, number))
-            await forgetting.look()
+            await tidier.look()
             for number, (fill_seq, tags) in plain.stored.items():
                 entry, verdict = arena.peek(key(number)), plain.verdict(fill_seq, tags)
                 assert (entry is None) == (verdict == 2)
@@ -105,11 +108,11 @@ def test_nothing_that_was_purged_is_valid_and_nothing_else_is_lost(operations: l
 async def test_the_table_never_fills(caplog: pytest.LogCaptureFixture) -> None:
     """A hundred times as many keys as it has slots, and what none of them tags stays."""
     arena, clock = Arena(4 << 20, max_object=64 << 10, purge_slots=SLOTS), Clock()
-    forgetting = Forgetting(arena, clock=clock)
+    tidier = Forgetting(arena, clock=clock)
     assert put(arena, 1, [7], 0)
     for number in range(100 * SLOTS):
         arena.append_purge([1000 + number], soft=number % 3 == 0)
-        await forgetting.look()
+        await tidier.look()
         clock.now += 0.1
     assert arena.peek(key(1)) is not None
     figures = arena.stats()
@@ -120,30 +123,30 @@ async def test_the_table_never_fills(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_what_is_under_way_is_stored_where_the_table_has_room() -> None:
     arena, clock = Arena(4 << 20, max_object=64 << 10, purge_slots=SLOTS), Clock()
-    forgetting = Forgetting(arena, clock=clock)
+    tidier = Forgetting(arena, clock=clock)
     crowd(arena, 1000)
-    assert await forgetting.look() == 0, "so few may stay, and nobody knows how old they are"
+    assert await tidier.look() == 0, "so few may stay, and nobody knows how old they are"
     begun = arena.sequence()
     clock.now += LATE_S
     crowd(arena, 2000)
-    assert await forgetting.look() == SLOTS // PART, "those of a minute ago"
+    assert await tidier.look() == SLOTS // PART, "those of a minute ago"
     assert put(arena, 1, [7], begun)
     clock.now += 1
     crowd(arena, 3000)
     crowd(arena, 4000)
-    assert await forgetting.look() == 3 * SLOTS // PART, "too many came since"
+    assert await tidier.look() == 3 * SLOTS // PART, "too many came since"
     assert not put(arena, 1, [7], begun)
 
 
 async def test_more_at_once_than_there_is_room_for_is_folded_and_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     arena, clock = Arena(4 << 20, max_object=64 << 10, purge_slots=SLOTS), Clock()
-    forgetting = Forgetting(arena, clock=clock)
-    await forgetting.look()
+    tidier = Forgetting(arena, clock=clock)
+    await tidier.look()
     assert put(arena, 1, [7], 0)
     for lot in range(2):
         arena.append_purge(list(range(1000 * (lot + 1), 1000 * (lot + 1) + SLOTS)), soft=False)
-        await forgetting.look()
+        await tidier.look()
     assert arena.peek(key(1)) is None, "more is purged, never less"
     assert caplog.text.count("purge table was full") == 1
     assert "purge.table_slots" in caplog.records[0].__dict__["remedy"]
@@ -156,7 +159,7 @@ async def test_more_at_once_than_there_is_room_for_is_folded_and_said(caplog: py
 class Node:
     arena: Arena
     store: TieredStore
-    forgetting: Forgetting
+    tidier: Forgetting
 
     def memory_only(self) -> None:
         """Let memory lose everything, as if it had been evicted."""
@@ -181,7 +184,7 @@ class Node:
         before = self.arena.proved()
         async with asyncio.timeout(20):
             while self.arena.proved() == before:
-                await self.forgetting.look()
+                await self.tidier.look()
                 await asyncio.sleep(0.005)
 
 
@@ -193,9 +196,9 @@ async def node(path: Path) -> AsyncIterator[Node]:
     )
     store = TieredStore(MemoryStore(arena), disk, always=True, large=1 << 30)
     await store.start()
-    forgetting = Forgetting(arena, clock=Clock(), disk_clean=lambda: disk.clean_through, sweep_soon=disk.sweep_soon)
+    tidier = Forgetting(arena, clock=Clock(), disk_clean=lambda: disk.clean_through, sweep_soon=disk.sweep_soon)
     try:
-        yield Node(arena, store, forgetting)
+        yield Node(arena, store, tidier)
     finally:
         await store.close()
 
@@ -230,10 +233,10 @@ async def test_what_is_on_disk_stays_good(tmp_path: Path, size: int) -> None:
 async def test_nothing_is_forgotten_before_the_disk_is_clean(tmp_path: Path) -> None:
     async with node(tmp_path) as here:
         assert await here.put(0, 1)
-        here.forgetting._disk_clean = lambda: 0
+        here.tidier._disk_clean = lambda: 0
         here.arena.append_purge([1], soft=False)
         crowd(here.arena, 1000)
-        assert await here.forgetting.look() == 0
+        assert await here.tidier.look() == 0
         assert here.arena.proved() == 0
         here.memory_only()
         assert await here.body(0) is None
@@ -286,3 +289,22 @@ async def test_a_soft_purged_entry_is_not_written_as_if_it_were_good(tmp_path: P
         assert here.store._consider(name)
         await here.store.disk.flush()
         assert await here.store.disk.present([here.store._keys[name]]) == set()
+
+
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+async def test_an_edge_forgets_by_itself(tmp_path: Path, disk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgetting, "LOOK_S", 0.01)
+    more = {"disk": {"path": str(tmp_path / "disk"), "size": "64MiB", "admit": "always"}} if disk else {}
+    async with edges.world(purge={"table_slots": SLOTS}, **more) as here:
+        here.answers("one", Cache_Control="max-age=600", Surrogate_Key="a")
+        await here.get()
+        memory = here.edge.control._shared.arena
+        for lot in range(6):
+            before = memory.stats()["purges_forgotten"]
+            await here.edge.purge(PurgeOrder(keys=tuple(f"{lot}-{i}" for i in range(SLOTS // PART + 1))), wait=True)
+            await edges.until(lambda before=before: memory.stats()["purges_forgotten"] > before)  # type: ignore[misc]
+        assert memory.stats()["folds"] == 0
+        assert "hit" in (await here.get()).cache_status
+        assert b"edgecache_memory_purges_forgotten_total 1" in here.edge.metrics()
+        await here.edge.purge(PurgeOrder(keys=("a",)), wait=True)
+        assert "hit" not in (await here.get()).cache_status
