@@ -153,3 +153,13 @@ def test_an_edge_that_does_not_confirm_is_told_in_every_dialect(tmp_path: Path) 
         for where in places.values():
             status, reason, body = DIALECTS["varnish"].send(*where)
             assert (status, reason) == (200, "Purged"), body
+        for pid in everybody(frozen):
+            os.kill(pid, signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            call = pool.submit(awake.ask, "/v1/purge", {"keys": ["k"], "timeout_s": 60})
+            until(lambda: awake.ask("/v1/edges")["head"] > len(calls) + 2)
+            for pid in everybody(frozen):
+                os.kill(pid, signal.SIGKILL)
+            answer = call.result(timeout=30)
+        assert {each["edge"]: each["applied"] for each in answer["edges"]} == {"awake": True, "frozen": False}
+        assert (answer["complete"], answer["away"]) == (False, [])

@@ -37,6 +37,9 @@ CALM_S_PER_EDGE: Final = 50e-6
 its ack costs. Entries that come meanwhile go in one frame, so that thousands of edges do not take the whole of a core
 for a few purges a second."""
 RETRY_S: Final = 1.0
+GRACE_S: Final = 2.0
+"""How long an edge that has gone, or another run of which has come, has to come back or answer. A connection that has
+broken is tried again within half a second."""
 MOST_SEEN: Final = 20_000
 """Edges remembered after they have gone."""
 
@@ -118,7 +121,13 @@ class _Waiter:
     begun: float
     pending: set[str]
     durations: dict[str, float]
+    gone: set[str] = field(default_factory=set)
+    """Of those pending, the ones that are not connected any more, and need not be waited for."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def look(self) -> None:
+        if self.pending <= self.gone:
+            self.done.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ class EdgeState:
 class Waited:
     edges: tuple[EdgeReceipt, ...]
     away: tuple[str, ...]
-    """Edges that were connected before and are not now."""
+    """Edges that were connected before and are not now, but for those named above."""
 
 
 @dataclass(slots=True)
@@ -272,9 +281,29 @@ class Hub:
             instances = self._names.setdefault(subscriber.edge, {})
         elif instances:
             _log.info("edge %s is connected more than once, or its last connection has just died", subscriber.edge)
+        for other in instances.values():
+            self._probe(other)
         instances[subscriber.instance] = subscriber
         self._subscribers.add(subscriber)
-        self._seen.pop(subscriber.edge, None)
+        self._back(subscriber.edge)
+
+    def _probe(self, other: Attachment) -> None:
+        """Another run of its edge has connected: does this one still answer? One that is behind is left alone, since
+        no heartbeat fits between what it is being sent; it has to take that in time."""
+        if isinstance(other, Subscriber) and other.current:
+            other.connection.write(text_frame(frames.heartbeat_frame(Heartbeat(other.sent, self._wall()))))
+            asyncio.get_running_loop().call_later(GRACE_S, self._probed, other, self.clock())
+
+    def _probed(self, other: Subscriber, asked: float) -> None:
+        if other in self._subscribers and other.heard < asked:
+            self._cut(other, "another run of this edge has connected, and this one does not answer")
+
+    def _back(self, edge: str) -> None:
+        """It is not away any more."""
+        self._seen.pop(edge, None)
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.gone.discard(edge)
 
     def _detach(self, attachment: Attachment, address: str) -> None:
         instances = self._names.get(attachment.edge)
@@ -291,6 +320,18 @@ class Hub:
         if len(self._seen) >= MOST_SEEN:
             del self._seen[next(iter(self._seen))]
         self._seen[edge] = seen
+        if self._waiting:
+            asyncio.get_running_loop().call_later(GRACE_S, self._missed, edge, seen)
+
+    def _missed(self, edge: str, seen: Seen) -> None:
+        """It had time to come back: nobody waits for it any longer."""
+        if self._seen.get(edge) is not seen:
+            return
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                if edge in waiter.pending:
+                    waiter.gone.add(edge)
+                    waiter.look()
 
     def recall(self, edge: str, seen: Seen) -> None:
         """Of an edge that was known before a restart, until it comes. Those longest away first, before `start`."""
@@ -439,7 +480,7 @@ class Hub:
             remote = Attachment(report.edge, report.instance, report.version, report.since, 0.0)
             self._remote[key] = remote
             instances[report.instance] = remote
-            self._seen.pop(report.edge, None)
+            self._back(report.edge)
         remote.heard = self.clock()
         if remote.since != report.since:  # it has connected again, and may have been reset: what it said counts no more
             remote.since, remote.acked = report.since, 0
@@ -449,8 +490,9 @@ class Hub:
     # --- waiting ---
 
     async def wait(self, sequence: int, begun: float, timeout_s: float) -> Waited:
-        """Until every edge that is connected now has acknowledged this entry, but no longer than `timeout_s`.
-        `begun`: when it was logged, by `clock`."""
+        """Until every edge that is connected now has acknowledged this entry, but no longer than `timeout_s`. One that
+        has gone meanwhile is waited for a moment, and has not applied it unless it said so. `begun`: when it was
+        logged, by `clock`."""
         now = self.clock()
         waiter = _Waiter(sequence, begun, set(), {})
         names = tuple(self._names)
@@ -483,7 +525,7 @@ class Hub:
         receipts = tuple(
             EdgeReceipt(name, name in waiter.durations, waiter.durations.get(name, waited_s)) for name in sorted(names)
         )
-        return Waited(receipts, tuple(sorted(self._seen)))
+        return Waited(receipts, tuple(sorted(self._seen.keys() - set(names))))
 
     def _has(self, name: str, sequence: int) -> bool:
         """Every run of the edge that is connected: one that is not dead may serve what it has not purged."""
@@ -510,8 +552,7 @@ class Hub:
         if name in waiter.pending and self._has(name, waiter.sequence):
             waiter.pending.discard(name)
             waiter.durations[name] = self.clock() - waiter.begun
-            if not waiter.pending:
-                waiter.done.set()
+            waiter.look()
 
     # --- figures ---
 

@@ -4,6 +4,11 @@ import asyncio
 
 import pytest
 
+from edgecache.purge import frames
+from edgecache.purge.coordinator import hub
+from edgecache.purge.frames import Hello
+from edgecache.purge.transport.websocket import PATH
+from tests.edge.world import until
 from tests.purge.bus_contract import append
 from tests.purge.coordinator.kit import LightEdge, Running, World
 
@@ -126,6 +131,69 @@ async def test_an_edge_that_reconnects_while_somebody_waits_counts(running: Runn
     async with again:
         answer = await waiting
         assert answer["complete"]
+
+
+async def test_an_edge_that_dies_is_not_waited_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "GRACE_S", 0.1)
+    token = running.tokens["edge"]
+    dying = LightEdge(running.url, "dying", token, acks=False)
+    async with LightEdge(running.url, "good", token) as good:
+        async with dying:
+            await good.until(lambda e: e.welcomes)
+            await dying.until(lambda e: e.welcomes)
+            waiting = asyncio.ensure_future(running.purge("k", wait=True, timeout_s=60))
+            await dying.at(1)
+        async with asyncio.timeout(10):
+            answer = await waiting
+        assert {edge["edge"]: edge["applied"] for edge in answer["edges"]} == {"good": True, "dying": False}
+        assert answer["away"] == [], "it is named once"
+        assert not answer["complete"]
+        answer = await running.purge("l", wait=True, timeout_s=60)
+        assert ([edge["edge"] for edge in answer["edges"]], answer["away"]) == (["good"], ["dying"])
+
+
+async def test_who_comes_back_in_the_meantime_is_waited_for_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "GRACE_S", 0.1)
+    token = running.tokens["edge"]
+    async with LightEdge(running.url, "deaf", token, acks=False) as deaf:
+        edge = LightEdge(running.url, "a", token, acks=False)
+        async with edge:
+            await edge.until(lambda e: e.welcomes)
+            await deaf.until(lambda e: e.welcomes)
+            waiting = asyncio.ensure_future(running.purge("k", wait=True, timeout_s=60))
+            await edge.at(1)
+            await deaf.at(1)
+        [waiter] = running.coordinator.hub._waiting[1]
+        await until(lambda: waiter.gone == {"a"})
+        again = LightEdge(running.url, "a", token, acks=False)
+        again.position = edge.position
+        async with again:
+            await again.until(lambda e: e.welcomes)
+            deaf.feed.ack(1)
+            async with asyncio.timeout(10):
+                answer = await waiting
+        assert answer["complete"], "its position, told when it came back, says that it has it"
+
+
+async def test_a_run_that_does_not_answer_makes_way_for_the_next(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power cut: its connection is open still, and nobody is at the other end."""
+    monkeypatch.setattr(hub, "GRACE_S", 0.1)
+    running.coordinator.hub._heartbeat_s = 60  # not found by its silence
+    token = running.tokens["edge"]
+    headers = {"Authorization": f"Bearer {token}"}
+    async with running.session.ws_connect(f"{running.url}{PATH}", headers=headers) as dead:
+        await dead.send_str(frames.hello_frame(Hello("a", "before", "0", None)))
+        await dead.receive()
+        async with LightEdge(running.url, "a", token) as edge:
+            await edge.until(lambda e: e.welcomes)
+            answer = await running.purge("k", wait=True, timeout_s=60)
+            assert (answer["complete"], [each["edge"] for each in answer["edges"]]) == (True, ["a"])
+            [state] = running.coordinator.hub.edges()
+            assert (state.instances, state.connected) == (1, True)
 
 
 async def test_two_edges_by_one_name_must_both_have_it(running: Running) -> None:
