@@ -14,7 +14,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ _log = logging.getLogger("edgecache")
 OK, CUT, FAILED, BROKEN = 0, 3, 2, 70
 """Exit codes: ended when asked; ended, but some requests were cut; could not start; a bug."""
 
-_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _MESSAGE_BYTES = 65_536
 
 
@@ -94,12 +92,8 @@ class Channel:
         self.socket.close()
 
 
-def live(role: Role, setting: Setting, shared: Shared, channel: Channel, parent: int) -> int:
-    """The whole life of a forked process. Returns its exit code."""
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    machine.die_with(parent)
+def live(role: Role, setting: Setting, shared: Shared, channel: Channel) -> int:
+    """The whole life of a forked process of an edge. Returns its exit code."""
     machine.set_name(role.title)
     log.set_up(setting.config.log.level, setting.config.log.format)
     shared.arena.attach(role.slot)

@@ -20,6 +20,7 @@ from edgecache.geodns.tally import Layout, Rows
 from edgecache.http.clock import wall_clock
 from edgecache.supervisor import machine
 from edgecache.supervisor.geodoors import DoorError, GeoDoorKeeper, GeoDoors
+from edgecache.supervisor.setting import SetupError
 
 _log = logging.getLogger("edgecache")
 
@@ -27,10 +28,6 @@ _LOOK_S = 0.9
 """Between two looks at the databases' files."""
 
 Load = Callable[[], LoadedGeo]
-
-
-class SetupError(Exception):
-    """A configuration that cannot be put to use; the message says which key and why."""
 
 
 @dataclass(frozen=True, slots=True)
