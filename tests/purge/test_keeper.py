@@ -10,10 +10,12 @@ import pytest
 
 from edgecache._native.arena import Arena
 from edgecache.purge import keeper as keepers
-from edgecache.purge.bus import LogPosition
+from edgecache.purge.bus import Caller, LogPosition
 from edgecache.purge.durable import DurablePurges
+from edgecache.purge.frames import order_text
 from edgecache.purge.keeper import RESTART_GAP, PurgeKeeper, restore
-from edgecache.purge.message import PurgeKind, PurgeMessage
+from edgecache.purge.ledger import Entry
+from edgecache.purge.message import PurgeKind, PurgeMessage, PurgeOrder
 from tests.edge.world import until
 
 
@@ -177,3 +179,33 @@ async def test_a_file_that_was_removed_says_nothing_of_what_is_stored(tmp_path: 
     again = arena()
     assert restore(tmp_path / "purges.db", again)
     assert again.purged(0, [10]) == 2
+
+
+# --- orders with an idempotency key ---
+
+
+async def test_two_processes_decide_a_key_once(tmp_path: Path) -> None:
+    """As a reload has them for a moment, both writing to one file."""
+    path, table = tmp_path / "purges.db", arena()
+    restore(path, table)
+    makers = [PurgeKeeper(path, lambda: None, sequence=table.sequence) for _ in range(2)]
+    for made in makers:
+        made.start()
+
+    def apply() -> PurgeMessage:
+        return message(table.append_purge([7], soft=False), 7)
+
+    def entry(name: str) -> Entry:
+        order = PurgeOrder(keys=(name,))
+        return Entry(order, order_text(order), 1.0, Caller("admin", ""), name)
+
+    calls = [(name, made) for name in map(str, range(40)) for made in makers]
+    answers = await asyncio.gather(*(made.keep_once(entry(name), apply) for name, made in calls))
+    numbers: dict[str, set[int]] = {}
+    for (name, _), answer in zip(calls, answers, strict=True):
+        numbers.setdefault(name, set()).add(answer.record.sequence)
+    assert all(len(each) == 1 for each in numbers.values()), "both heard of the same purge"
+    assert sum(answer.again for answer in answers) == 40
+    assert table.sequence() == 40
+    for made in makers:
+        await made.close()
