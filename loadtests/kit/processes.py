@@ -154,7 +154,7 @@ class Edge:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
-        with (self._folder / "edge.log").open("a") as log:
+        with (self._folder / "edge.log").open("a", buffering=1) as log:
             for line in process.stderr:
                 log.write(line)
                 text = str(json.loads(line)["message"]) if line.startswith("{") else line.rstrip()
