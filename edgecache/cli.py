@@ -480,6 +480,13 @@ def _json(value: dict[str, Any]) -> None:
 @click.option("--key", "keys", metavar="KEY", multiple=True, help="A surrogate key; repeatable.")
 @click.option("--host", "hosts", metavar="HOST", multiple=True, help="Everything on a host; repeatable.")
 @click.option("--prefix", "prefixes", metavar="PREFIX", multiple=True, help="HOST/PATH/ and all below; repeatable.")
+@click.option(
+    "--pattern",
+    "patterns",
+    metavar="[HOST]~REGEX",
+    multiple=True,
+    help="URLs that a regular expression is found in, on one host or all; repeatable. Where it is enabled.",
+)
 @click.option("--all", "everything", is_flag=True, help="Everything.")
 @click.option("--site", metavar="NAME", help="Only this site's keys, or this site's everything.")
 @click.option("--soft", is_flag=True, help="Make stale, instead of removing.")
@@ -495,6 +502,7 @@ def purge(
     keys: tuple[str, ...],
     hosts: tuple[str, ...],
     prefixes: tuple[str, ...],
+    patterns: tuple[str, ...],
     everything: bool,
     site: str | None,
     soft: bool,
@@ -505,10 +513,12 @@ def purge(
     token_file: str | None,
 ) -> None:
     """Purge by URL, surrogate key, host, prefix, or everything; all that is named goes in one step."""
-    if not (urls or keys or hosts or prefixes or everything):
-        raise click.UsageError("name what to purge: --url, --key, --host, --prefix or --all")
+    if not (urls or keys or hosts or prefixes or patterns or everything):
+        raise click.UsageError("name what to purge: --url, --key, --host, --prefix, --pattern or --all")
     body: dict[str, Any] = {"soft": soft, "wait": wait, "all": everything}
     body |= {"urls": urls, "keys": keys, "hosts": hosts, "prefixes": prefixes}
+    if patterns:
+        body["patterns"] = [_url_pattern(pattern) for pattern in patterns]
     if site is not None:
         body["site"] = site
     if timeout_s is not None:
@@ -522,6 +532,14 @@ def purge(
         click.echo(f"purge {receipt['sequence']} taken")
     if wait and not all(edge["applied"] for edge in receipt["edges"]):
         sys.exit(1)
+
+
+def _url_pattern(text: str) -> dict[str, str]:
+    """HOST~REGEX or ~REGEX. No host has a tilde."""
+    host, tilde, url = text.partition("~")
+    if not tilde or not url:
+        raise click.UsageError("--pattern is HOST~REGEX, or ~REGEX for every host")
+    return {"url": url, "host": host} if host else {"url": url}
 
 
 @cli.command(short_help="Say what the edge would do with a request, and why.")

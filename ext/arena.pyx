@@ -11,17 +11,20 @@ from libc.string cimport memcpy
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from edgecache._native.eviction cimport touch
 from edgecache._native.guard cimport pin_drop, pin_take, shard_lock, shard_unlock, slot_release
-from edgecache._native.layout cimport BUCKET_SPAN, UNIT, Bucket, ObjectHeader, Root, Shard, ShardView, View, shard_of
-from edgecache._native.layout cimport object_at
+from edgecache._native.layout cimport (
+    BUCKET_SLOTS, BUCKET_SPAN, UNIT, Bucket, ObjectHeader, PatternRecord, PurgeTable, Root, Shard, ShardView, View,
+    object_at, shard_of,
+)
 from edgecache._native.mapping cimport mapping_create, view_close, view_open
 from edgecache._native.purgetable cimport (
-    purges_append, purges_apply, purges_forget, purges_newer, purges_raise, purges_silent, purges_verdict_stored,
+    Pattern, pattern_first, pattern_next, purges_append, purges_apply, purges_forget, purges_lock, purges_newer,
+    purges_raise, purges_retire, purges_silent, purges_verdict_stored,
 )
 from edgecache._native.shard cimport (
-    Found, Record, copy_body, copy_front, describe, object_freshen, object_put, object_remove, prove_bucket,
-    search_valid,
+    UNRESOLVED, Found, Record, copy_body, copy_front, describe, drop, judge, object_freshen, object_put, object_remove,
+    prove_bucket, search,
 )
-from edgecache._native.sync cimport add, getpid, iovec, load, munmap, store
+from edgecache._native.sync cimport add, getpid, iovec, load, munmap, pthread_mutex_unlock, store
 
 from edgecache._native.hashing import hash_key, hash_tag  # the contract has them here
 from edgecache._native.mapping import plan_mapping
@@ -61,6 +64,33 @@ cdef class _Tags:
             self.items[i] = listed[i]
             if self.items[i] == 0:
                 raise ValueError("0 is no tag")
+
+    def __dealloc__(self):
+        free(self.items)
+
+
+cdef class _Patterns:
+    """Pairs of a tag and a text as a C array; keeps the texts alive."""
+
+    cdef list listed
+    cdef Pattern *items
+    cdef uint32_t count
+
+    def __cinit__(self, patterns):
+        cdef uint32_t i
+        cdef bytes text
+        self.listed = list(patterns)
+        self.count = len(self.listed)
+        self.items = <Pattern *> malloc((self.count + 1) * sizeof(Pattern))
+        if self.items == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            tag, text = self.listed[i]
+            if PyBytes_GET_SIZE(text) > 0xFFFF:
+                raise ValueError("a pattern's text has at most 65535 octets")
+            self.items[i].tag = tag
+            self.items[i].text = PyBytes_AS_STRING(text)
+            self.items[i].length = <uint32_t> PyBytes_GET_SIZE(text)
 
     def __dealloc__(self):
         free(self.items)
@@ -213,7 +243,31 @@ cdef void copy_out(ShardView *s, uint32_t unit, char *target, size_t front, bint
         copy_body(s, o.body, 0, target + front, o.body_size)
 
 
-cdef Entry find_entry(Arena arena, bytes key, bint peek):
+cdef enum How:
+    GET
+    PEEK
+    ONLY_UNRESOLVED
+
+
+cdef uint32_t find_valid(ShardView *s, uint64_t low, uint64_t high, How how, uint64_t through) noexcept nogil:
+    """The first unit of what may be handed out; else 0. Counts nothing where only patterns stand between."""
+    cdef uint32_t unit = search(s, low, high)
+    cdef int verdict = judge(s, unit, through) if unit else 0
+    if how == ONLY_UNRESOLVED:
+        return unit if verdict == UNRESOLVED else 0
+    if verdict == UNRESOLVED:
+        return 0
+    if verdict == 2:
+        if how == GET:
+            s.shard.purged += 1
+            drop(s, unit)
+        unit = 0
+    if unit == 0 and how == GET:
+        s.shard.misses += 1
+    return unit
+
+
+cdef Entry find_entry(Arena arena, bytes key, How how, uint64_t through):
     cdef uint64_t low = 0, high = 0
     cdef ShardView *s
     cdef ObjectHeader *o
@@ -227,10 +281,8 @@ cdef Entry find_entry(Arena arena, bytes key, bint peek):
     entry.arena = arena
     entry.key = key
     shard_lock(s)
-    unit = search_valid(s, low, high, peek)
+    unit = find_valid(s, low, high, how, through)
     if unit == 0:
-        if not peek:
-            s.shard.misses += 1
         shard_unlock(s)
         return None
     describe(s, unit, &entry.found)
@@ -254,7 +306,7 @@ cdef Entry find_entry(Arena arena, bytes key, bint peek):
         raise
     entry.data = data
     copy_out(s, unit, PyBytes_AS_STRING(data), front, entry.copied)
-    if not peek:
+    if how == GET:
         touch(s, unit)
         s.shard.hits += 1
     shard_unlock(s)
@@ -318,11 +370,14 @@ cdef class Arena:
 
     # --- objects ---
 
-    def get(self, bytes key not None):
-        return find_entry(self, key, False)
+    def get(self, bytes key not None, uint64_t through=0):
+        return find_entry(self, key, GET, through)
 
-    def peek(self, bytes key not None):
-        return find_entry(self, key, True)
+    def peek(self, bytes key not None, uint64_t through=0):
+        return find_entry(self, key, PEEK, through)
+
+    def unresolved(self, bytes key not None):
+        return find_entry(self, key, ONLY_UNRESOLVED, 0)
 
     def put(
         self,
@@ -416,16 +471,86 @@ cdef class Arena:
     def sequence(self):
         return load(&self.view.purges.sequence)
 
-    def apply_purge(self, uint64_t sequence, tags, *, bint soft):
+    def apply_purge(self, uint64_t sequence, tags, *, bint soft, patterns=()):
         cdef _Tags hashes = _Tags(tags)
-        purges_apply(self.view.purges, sequence, hashes.items, hashes.count, soft)
+        cdef _Patterns texts = _Patterns(patterns)
+        purges_apply(self.view.purges, sequence, hashes.items, hashes.count, soft, texts.items, texts.count)
 
     def raise_floor(self, uint64_t sequence, *, bint soft):
         purges_raise(self.view.purges, sequence, soft)
 
-    def append_purge(self, tags, *, bint soft, bint everything=False):
+    def append_purge(self, tags, *, bint soft, bint everything=False, patterns=()):
         cdef _Tags hashes = _Tags(tags)
-        return purges_append(self.view.purges, hashes.items, hashes.count, soft, everything)
+        cdef _Patterns texts = _Patterns(patterns)
+        return purges_append(
+            self.view.purges, hashes.items, hashes.count, soft, everything, texts.items, texts.count
+        )
+
+    def newest_pattern(self):
+        return load(&self.view.purges.patterns)
+
+    def patterns(self, uint64_t known=0):
+        cdef PurgeTable *t = self.view.purges
+        cdef PatternRecord *record
+        cdef uint64_t changes, newest
+        cdef uint32_t i
+        cdef bytes region
+        cdef size_t at = 0
+        cdef const char *octets
+        purges_lock(t)
+        changes = t.pattern_changes + 1
+        newest = t.patterns
+        if changes == known:
+            pthread_mutex_unlock(&t.mutex)
+            return None
+        try:
+            region = PyBytes_FromStringAndSize(<char *> pattern_first(t), t.pattern_used)
+        finally:
+            i = t.pattern_count
+            pthread_mutex_unlock(&t.mutex)
+        octets = PyBytes_AS_STRING(region)
+        listed = []
+        for i in range(i):
+            record = <PatternRecord *> (octets + at)
+            listed.append((record.number, record.tag, record.soft != 0, (<char *> (record + 1))[: record.length]))
+            at = <char *> pattern_next(record) - octets
+        return changes, newest, listed
+
+    def retired(self):
+        return load(&self.view.purges.retired)
+
+    def retire_patterns(self, uint64_t through, *, bint forgotten):
+        purges_retire(self.view.purges, through, forgotten)
+
+    def unresolved_keys(self, uint32_t shard, uint32_t bucket, uint32_t buckets):
+        cdef ShardView *s
+        cdef ObjectHeader *o
+        cdef uint64_t newest = load(&self.view.purges.patterns)
+        cdef uint32_t i, unit, end
+        cdef int slot
+        cdef list found = []
+        if shard >= self.view.shard_count:
+            raise IndexError(shard)
+        s = &self.view.shards[shard]
+        end = min(<uint64_t> bucket + buckets, s.bucket_count)
+        for i in range(bucket, end):
+            shard_lock(s)
+            try:
+                for slot in range(BUCKET_SLOTS):
+                    unit = s.buckets[i].slots[slot]
+                    if unit:
+                        o = object_at(s, unit)
+                        if o.fill_seq < newest and o.tag_count:
+                            found.append((<char *> &o.key_low)[:16])
+                unit = s.buckets[i].overflow
+                while unit:
+                    o = object_at(s, unit)
+                    if o.fill_seq < newest and o.tag_count:
+                        found.append((<char *> &o.key_low)[:16])
+                    unit = o.hash_next
+            finally:
+                shard_unlock(s)
+        return found, end if end < s.bucket_count else 0
 
     def purged(self, uint64_t fill_seq, tags, uint64_t proved=0):
         cdef _Tags hashes = _Tags(tags)

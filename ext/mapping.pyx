@@ -37,6 +37,11 @@ def _largest_units(max_object):
     return -(-(max_object + sizeof(ObjectHeader) + sizeof(BodyHeader)) // UNIT) + 1
 
 
+def _pattern_room(size):
+    """For texts of patterns: 1,000 of a usual length, where the mapping is not small."""
+    return min(max(size // 512 // 8 * 8, 4096), 256 << 10)
+
+
 def _reserve(units):
     return units // 256
 
@@ -51,7 +56,7 @@ def _plan(size, max_object, shards, purge_slots, counters, processes, eviction):
     plan = {"shards": shards, "pin_slots": pin_slots, "inflight": inflight, "purge_slots": purge_slots}
     at = _aligned(sizeof(Root))
     for name, length in (
-        ("purges_at", _aligned(sizeof(PurgeTable)) + purge_slots * sizeof(PurgeSlot)),
+        ("purges_at", _aligned(sizeof(PurgeTable)) + purge_slots * sizeof(PurgeSlot) + _pattern_room(size)),
         ("counters_at", counters * 8),
         ("inflight_at", _aligned(sizeof(InflightHeader)) + inflight * sizeof(InflightSlot)),
         ("pins_at", processes * pin_slots * 8),
@@ -149,7 +154,7 @@ cdef char *mapping_create(dict plan) except NULL:
     except MemoryError:
         munmap(base, size)
         raise
-    purges_create(view.purges, plan["purge_slots"])
+    purges_create(view.purges, plan["purge_slots"], _pattern_room(size))
     view.inflight.capacity = root.inflight
     mutex_create(&view.inflight.mutex)
     for i in range(view.shard_count):

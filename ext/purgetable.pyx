@@ -20,13 +20,19 @@ purged. More may be purged than was asked, never less; the same holds for foldin
 Before it is full, what nothing stored needs is forgotten (purge/forgetting.py): once every stored object has been compared
 with all purges up to a number, and carries that as its `fill_seq`, their slots go and the floor passes beneath what is
 stored. It meets only what was under way since before then, which is not stored, and so purged more and never less.
+
+Patterns (docs/purging.md): what no tag says is kept as a text behind the slots, with its number. `patterns` is the newest
+of them: an object filled before it is not used until somebody has compared its URL with the texts. What matches is then
+purged by a tag of its own under the pattern's number, and what does not gets that number as its `fill_seq`: of two
+compared fields this is still one. A pattern is forgotten when it is folded into its tag, for want of room, or by
+`purges_retire`, once whoever calls has seen that nothing older is left; what was then still on its way is not stored.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memmove, memset
 from edgecache._native.extents cimport crash_point
-from edgecache._native.layout cimport PurgeSlot, PurgeTable
+from edgecache._native.layout cimport MAX_PATTERNS, PatternRecord, PurgeSlot, PurgeTable
 from edgecache._native.sync cimport (
     EOWNERDEAD, coarse_ns, fence, load, mutex_create, pthread_mutex_consistent, pthread_mutex_lock,
     pthread_mutex_unlock, store,
@@ -45,9 +51,22 @@ cdef inline uint64_t newest(const PurgeSlot *slot) noexcept nogil:
     return slot.hard if slot.hard > slot.soft else slot.soft
 
 
-cdef void purges_create(PurgeTable *t, uint32_t capacity) noexcept nogil:
-    """An empty table of `capacity` slots, a power of two."""
+cdef PatternRecord *pattern_first(PurgeTable *t) noexcept nogil:
+    return <PatternRecord *> (slots_of(t) + t.capacity)
+
+
+cdef PatternRecord *pattern_next(const PatternRecord *record) noexcept nogil:
+    return <PatternRecord *> (<char *> record + pattern_size(record.length))
+
+
+cdef inline uint32_t pattern_size(uint32_t length) noexcept nogil:
+    return sizeof(PatternRecord) + (length + 7) // 8 * 8
+
+
+cdef void purges_create(PurgeTable *t, uint32_t capacity, uint32_t pattern_room) noexcept nogil:
+    """An empty table of `capacity` slots, a power of two, with this much room for patterns behind them."""
     t.capacity = capacity
+    t.pattern_room = pattern_room
     t.trusted_until = <uint64_t> -1
     mutex_create(&t.mutex)
 
@@ -70,6 +89,14 @@ cdef void purges_lock(PurgeTable *t) noexcept nogil:
             store(&t.floor_hard, floor)
         memset(slots, 0, <size_t> t.capacity * sizeof(PurgeSlot))
         store(&t.rebuild, t.rebuild + 1)
+    if t.pattern_changes & 1:
+        floor = t.pending if t.pending > t.sequence else t.sequence
+        if floor > t.floor_hard:
+            store(&t.floor_hard, floor)
+        t.pattern_count = 0
+        t.pattern_used = 0
+        store(&t.patterns, 0)
+        store(&t.pattern_changes, t.pattern_changes + 1)
     for i in range(t.capacity):
         used += slots[i].tag != 0
     t.used = used
@@ -216,17 +243,103 @@ cdef void note(PurgeTable *t, uint64_t tag, uint64_t sequence, bint soft) noexce
         store(&slot.hard, sequence)
 
 
-cdef void purges_apply(PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft) noexcept nogil:
+cdef void widen(PurgeTable *t, uint64_t tag, uint64_t sequence, bint soft) noexcept nogil:
+    """In place of a pattern: what surely covers it."""
+    if tag:
+        note(t, tag, sequence, soft)
+    elif soft:
+        if sequence > t.floor_soft:
+            store(&t.floor_soft, sequence)
+    elif sequence > t.floor_hard:
+        store(&t.floor_hard, sequence)
+
+
+cdef void forget(PurgeTable *t, uint32_t count) noexcept nogil:
+    """Remove the oldest patterns."""
+    cdef PatternRecord *record = pattern_first(t)
+    cdef uint64_t newest = 0
+    cdef uint32_t i, size
+    if count == 0:
+        return
+    store(&t.pattern_changes, t.pattern_changes + 1)
+    fence()
+    for i in range(count):
+        record = pattern_next(record)
+    size = <uint32_t> (<char *> record - <char *> pattern_first(t))
+    t.pattern_used -= size
+    t.pattern_count -= count
+    crash_point()
+    memmove(pattern_first(t), record, t.pattern_used)
+    record = pattern_first(t)
+    for i in range(t.pattern_count):
+        newest = record.number
+        record = pattern_next(record)
+    store(&t.patterns, newest)
+    fence()
+    store(&t.pattern_changes, t.pattern_changes + 1)
+
+
+cdef void remember(PurgeTable *t, const Pattern *pattern, uint64_t sequence, bint soft) noexcept nogil:
+    """Add a pattern as the newest. Where there is no room, the oldest become what surely covers them."""
+    cdef uint32_t need = pattern_size(pattern.length)
+    cdef PatternRecord *record
+    if need > t.pattern_room or sequence < t.patterns:
+        widen(t, pattern.tag, sequence, soft)
+        return
+    while t.pattern_used + need > t.pattern_room or t.pattern_count >= MAX_PATTERNS:
+        record = pattern_first(t)
+        widen(t, record.tag, record.number, record.soft)
+        forget(t, 1)
+        t.folds += 1
+    store(&t.pattern_changes, t.pattern_changes + 1)
+    fence()
+    record = <PatternRecord *> (<char *> pattern_first(t) + t.pattern_used)
+    record.number = sequence
+    record.tag = pattern.tag
+    record.length = pattern.length
+    record.soft = soft
+    crash_point()
+    memcpy(record + 1, pattern.text, pattern.length)
+    t.pattern_used += need
+    t.pattern_count += 1
+    store(&t.patterns, sequence)
+    fence()
+    store(&t.pattern_changes, t.pattern_changes + 1)
+
+
+cdef void purges_retire(PurgeTable *t, uint64_t through, bint forgotten) noexcept nogil:
+    """From now on nothing is stored any more that was filled before `through`; with `forgotten`, patterns up to it are
+    no more: the caller has seen that nothing older is left uncompared since it asked for that first."""
+    cdef PatternRecord *record
+    cdef uint32_t count = 0
     purges_lock(t)
-    spread(t, sequence, tags, count, soft)
+    if through > t.retired:
+        store(&t.retired, through)
+    record = pattern_first(t)
+    while forgotten and count < t.pattern_count and record.number <= through:
+        count += 1
+        record = pattern_next(record)
+    forget(t, count)
     pthread_mutex_unlock(&t.mutex)
 
 
-cdef void spread(PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft) noexcept nogil:
-    """Note a purge under each of its tags. The mutex is held."""
+cdef void purges_apply(
+    PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft, const Pattern *patterns, size_t many
+) noexcept nogil:
+    purges_lock(t)
+    spread(t, sequence, tags, count, soft, patterns, many)
+    pthread_mutex_unlock(&t.mutex)
+
+
+cdef void spread(
+    PurgeTable *t, uint64_t sequence, const uint64_t *tags, size_t count, bint soft, const Pattern *patterns, size_t many
+) noexcept nogil:
+    """Note a purge under each of its tags, and its patterns. The mutex is held."""
     cdef size_t i
     if sequence > t.pending:
         t.pending = sequence
+    for i in range(many):
+        remember(t, &patterns[i], sequence, soft)
     for i in range(count):
         note(t, tags[i], sequence, soft)
     crash_point()
@@ -241,7 +354,9 @@ cdef void purges_raise(PurgeTable *t, uint64_t sequence, bint soft) noexcept nog
     pthread_mutex_unlock(&t.mutex)
 
 
-cdef uint64_t purges_append(PurgeTable *t, const uint64_t *tags, size_t count, bint soft, bint floor) noexcept nogil:
+cdef uint64_t purges_append(
+    PurgeTable *t, const uint64_t *tags, size_t count, bint soft, bint floor, const Pattern *patterns, size_t many
+) noexcept nogil:
     """Allot the next number and apply the purge under it, in one section: no other purge comes between.
 
     A number that a dead process had begun with is not given out again.
@@ -252,7 +367,7 @@ cdef uint64_t purges_append(PurgeTable *t, const uint64_t *tags, size_t count, b
     if floor:
         lift(t, sequence, soft)
     else:
-        spread(t, sequence, tags, count, soft)
+        spread(t, sequence, tags, count, soft, patterns, many)
     pthread_mutex_unlock(&t.mutex)
     return sequence
 

@@ -86,16 +86,21 @@ cdef void index_drop(ShardView *s, uint32_t unit) noexcept nogil:
 
 # --- validity (DESIGN §7) ---
 
-cdef int judge(ShardView *s, uint32_t unit) noexcept nogil:
-    """0 valid, 1 soft-purged, 2 hard-purged. One comparison if nothing was purged since it was last judged."""
+cdef int judge(ShardView *s, uint32_t unit, uint64_t through) noexcept nogil:
+    """One comparison if nothing was purged since it was last judged.
+
+    What no pattern up to `newest` matches counts as filled at that number from then on.
+    """
     cdef ObjectHeader *o = object_at(s, unit)
     cdef uint64_t epoch = load(&s.view.purges.epoch)
     cdef iovec pieces[4]
     cdef Cursor c
     cdef size_t left
+    cdef uint64_t newest
     cdef int verdict, worst, count, i
     if likely(o.checked == epoch):
         return o.state
+    newest = load(&s.view.purges.patterns)
     worst = purges_verdict(s.view.purges, o.fill_seq, NULL, 0)
     left = <size_t> o.tag_count * 8
     cursor_open(&c, s, unit, sizeof(ObjectHeader))
@@ -107,24 +112,30 @@ cdef int judge(ShardView *s, uint32_t unit) noexcept nogil:
                 s.view.purges, o.fill_seq, <const uint64_t *> pieces[i].iov_base, pieces[i].iov_len // 8
             )
             worst = verdict if verdict > worst else worst
-    if worst < 2:
-        o.state = <uint16_t> worst | (o.state & SOFT_PURGED)  # that purge may be forgotten by now
-        o.checked = epoch
-        return o.state
-    return worst
+    if worst == 2:
+        return worst
+    if o.fill_seq < newest and o.tag_count:  # without tags it is a mark, and no response
+        if through < newest:
+            return UNRESOLVED
+        o.fill_seq = newest
+    o.state = <uint16_t> worst | (o.state & SOFT_PURGED)  # that purge may be forgotten by now
+    o.checked = epoch
+    return o.state
 
 
 # --- finding ---
 
 cdef uint32_t search_valid(ShardView *s, uint64_t key_low, uint64_t key_high, bint peek) noexcept nogil:
-    """The object's first unit if it is there and not hard-purged; else 0. One that is purged goes, unless peeked at."""
+    """The object's first unit if it is there and valid or soft-purged; else 0. One that is hard-purged goes, unless
+    peeked at; one that has to be compared with patterns stays."""
     cdef uint32_t unit = search(s, key_low, key_high)
-    if unit and judge(s, unit) == 2:
-        if not peek:
-            s.shard.purged += 1
-            drop(s, unit)
-        return 0
-    return unit
+    cdef int verdict = judge(s, unit, 0) if unit else 0
+    if verdict < 2:
+        return unit
+    if verdict == 2 and not peek:
+        s.shard.purged += 1
+        drop(s, unit)
+    return 0
 
 
 cdef double CLOCK_SLACK_S = 1.0  # policy/stale.py has the same, and says why
@@ -303,7 +314,7 @@ cdef bint make_room(ShardView *s, uint32_t need, uint64_t body, uint32_t spared)
 cdef bint prove(ShardView *s, uint32_t unit, uint64_t through) noexcept nogil:
     """True where a hard purge covered it: then it is gone."""
     cdef ObjectHeader *o = object_at(s, unit)
-    cdef int verdict = judge(s, unit)
+    cdef int verdict = judge(s, unit, 0)
     if verdict == 2:
         s.shard.purged += 1
         drop(s, unit)
@@ -339,7 +350,7 @@ cdef void fill_header(ShardView *s, uint32_t unit, const Record *r, uint64_t epo
     o.hash_next = 0
     o.body = body
     o.fresh_until = r.fresh_until
-    o.checked = epoch
+    o.checked = judged_under(s.view, r, epoch)
     o.flags = r.flags
     o.status = r.status
     o.tag_count = <uint16_t> r.tag_count
@@ -374,7 +385,14 @@ cdef inline void count_in(ShardView *s, const ObjectHeader *o) noexcept nogil:
 
 
 cdef inline bint purged(View *view, const Record *r) noexcept nogil:
+    if r.fill_seq < load(&view.purges.retired) and r.tag_count:
+        return True
     return purges_verdict(view.purges, r.fill_seq, r.tags, r.tag_count) != 0
+
+
+cdef inline uint64_t judged_under(View *view, const Record *r, uint64_t epoch) noexcept nogil:
+    """The epoch that something new counts as compared under: an older one where patterns are still to be compared."""
+    return epoch - 1 if r.fill_seq < load(&view.purges.patterns) and r.tag_count else epoch
 
 
 cdef bint object_put(View *view, const Record *r) noexcept nogil:
@@ -498,14 +516,17 @@ cdef bint freshen_locked(ShardView *s, Record *r, uint64_t generation) noexcept 
 
 
 cdef bint object_remove(View *view, uint64_t key_low, uint64_t key_high, uint64_t generation) noexcept nogil:
-    """True if it was there, valid or soft-purged, and (unless 0) of that generation."""
+    """True if it was there, not hard-purged, and (unless 0) of that generation."""
     cdef ShardView *s = shard_of(view, key_high)
     cdef uint32_t unit
+    cdef bint there
     shard_lock(s)
-    unit = search_valid(s, key_low, key_high, False)
-    if unit and generation and object_at(s, unit).generation != generation:
+    unit = search(s, key_low, key_high)
+    there = unit != 0 and judge(s, unit, 0) != 2
+    if there and generation and object_at(s, unit).generation != generation:
         unit = 0
     if unit:
         drop(s, unit)
+        s.shard.purged += not there
     shard_unlock(s)
-    return unit != 0
+    return there and unit != 0

@@ -8,7 +8,7 @@ and purges are those of the purge log.
 Layout of the mapping: `layout.pxd`. C functions for other compiled modules: `shard.pxd`, on `Arena.view`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 from edgecache._native.hashing import hash_key as hash_key
@@ -83,12 +83,16 @@ class Arena:
         """Drop all pins of a dead process, and what it was storing. Before its slot is given to another."""
 
     # --- objects ---
-    def get(self, key: bytes) -> Entry | None:
+    def get(self, key: bytes, through: int = 0) -> Entry | None:
         """The valid entry, its use noted (by LRU: made most recently used). A hard-purged entry is removed and counts
-        as absent."""
+        as absent. One that is older than a pattern counts as absent too, and stays, unless the caller has compared it
+        with those up to `through` and noted what matches (`apply_purge`)."""
 
-    def peek(self, key: bytes) -> Entry | None:
+    def peek(self, key: bytes, through: int = 0) -> Entry | None:
         """As `get`, but changes neither what eviction knows nor counters."""
+
+    def unresolved(self, key: bytes) -> Entry | None:
+        """The entry, only where it has to be compared with patterns before it may be used."""
 
     def put(
         self,
@@ -141,17 +145,43 @@ class Arena:
     def sequence(self) -> int:
         """The last sequence number applied here: what a fill must carry as `fill_seq`."""
 
-    def apply_purge(self, sequence: int, tags: Sequence[int], *, soft: bool) -> None:
-        """Apply one purge to all processes at once; O(len(tags)). Applying one again changes nothing."""
+    def apply_purge(
+        self, sequence: int, tags: Sequence[int], *, soft: bool, patterns: Iterable[tuple[int, bytes]] = ()
+    ) -> None:
+        """Apply one purge to all processes at once; O(len(tags)). Applying one again changes nothing, but for patterns,
+        which come once and in the order of their numbers."""
 
     def raise_floor(self, sequence: int, *, soft: bool) -> None:
         """Everything filled before `sequence` (`fill_seq < sequence`) is purged: purge-all, and after a gap in the log.
         `sequence` counts as applied."""
 
-    def append_purge(self, tags: Sequence[int], *, soft: bool, everything: bool = False) -> int:
+    def append_purge(
+        self, tags: Sequence[int], *, soft: bool, everything: bool = False, patterns: Iterable[tuple[int, bytes]] = ()
+    ) -> int:
         """Allot the next number to a purge of these tags (or of everything) and apply it, in one step whatever other
         processes do meanwhile. However many tags: no process finds anything purged by it while another still finds
-        something valid that it covers. Returns the number."""
+        something valid that it covers. Returns the number.
+
+        `patterns`: of each the tag of what surely covers it (0: everything), and a text that whoever compares can
+        read. At most 1000 are remembered, and as many as there is room for; then the oldest become purges of what
+        covers them."""
+
+    # --- patterns: what was stored before the newest is not used until it has been compared ---
+    def newest_pattern(self) -> int:
+        """Its number; 0: none is in force."""
+
+    def patterns(self, known: int = 0) -> tuple[int, int, list[tuple[int, int, bool, bytes]]] | None:
+        """(version, newest, (number, tag, soft, text) oldest first); None where that is still version `known`."""
+
+    def unresolved_keys(self, shard: int, bucket: int, buckets: int) -> tuple[list[bytes], int]:
+        """Keys of what has to be compared in so many buckets of a shard, and the next bucket; 0 at the end."""
+
+    def retire_patterns(self, through: int, *, forgotten: bool) -> None:
+        """From now on nothing is stored that was filled before `through`. `forgotten`: nothing older is left that has
+        not been compared, so patterns up to it are no more."""
+
+    def retired(self) -> int:
+        """What was filled before this is not stored."""
 
     def purged(self, fill_seq: int, tags: Sequence[int], proved: int = 0, /) -> int:
         """0 valid, 1 soft-purged, 2 hard-purged: the rule for a response that is not in the arena. `proved`: for one

@@ -24,6 +24,7 @@ cdef enum:
     MAX_UNITS = 0x3FFFFFFF
     PIN_WAYS = 8
     SOFT_PURGED = 1
+    MAX_PATTERNS = 1000
     GHOST_WAYS = 8
 
 
@@ -80,7 +81,22 @@ cdef struct PurgeTable:
     uint64_t folds
     uint64_t forgotten           # slots dropped since nothing needed them
     uint64_t proved              # whatever is stored has been compared with every hard purge up to this number
-    pthread_mutex_t mutex        # for those who write
+    uint64_t patterns            # the newest pattern in force; 0: none. What was filled before it must be compared
+    uint64_t retired             # what was filled before it is not stored any more, since patterns up to it go or have gone
+    uint64_t pattern_changes     # of the records below; odd while they are written
+    uint32_t pattern_room        # octets behind the slots
+    uint32_t pattern_used
+    uint32_t pattern_count
+    uint32_t spare
+    pthread_mutex_t mutex        # for those who write, and for who reads patterns
+
+
+cdef struct PatternRecord:
+    # Oldest first, each on 8 octets. The text follows, and means nothing here.
+    uint64_t number
+    uint64_t tag                 # what surely covers all that it matches; 0: only everything does
+    uint32_t length
+    uint32_t soft
 
 
 # --- the in-flight table: coalescing of fills across workers (DESIGN §8). Laid out here, filled by the edge ---

@@ -63,10 +63,15 @@ cdef Lookup lookup(
 cdef int lookup_iovecs(View *view, const Found *found, uint64_t offset, iovec *out, int room) noexcept nogil
 cdef void lookup_unpin(View *view, const Found *found) noexcept nogil
 
-# The parts of it, under the shard's lock.
+# The parts of it, under the shard's lock. `judge`: 0 valid, 1 soft-purged, 2 hard-purged, 3 (UNRESOLVED) to be compared
+# with patterns first; `through`: the caller has compared it with those up to this number.
+cdef enum:
+    UNRESOLVED = 3
+cdef int judge(ShardView *s, uint32_t unit, uint64_t through) noexcept nogil
 cdef uint32_t search(ShardView *s, uint64_t key_low, uint64_t key_high) noexcept nogil
 cdef uint32_t search_valid(ShardView *s, uint64_t key_low, uint64_t key_high, bint peek) noexcept nogil
 cdef void prove_bucket(ShardView *s, uint32_t number, uint64_t through) noexcept nogil
+cdef void drop(ShardView *s, uint32_t unit) noexcept nogil
 cdef void describe(ShardView *s, uint32_t unit, Found *found) noexcept nogil
 cdef void copy_front(ShardView *s, uint32_t unit, char *tags, char *rest, size_t size) noexcept nogil
 cdef void copy_body(ShardView *s, uint32_t body, uint64_t offset, char *target, size_t size) noexcept nogil

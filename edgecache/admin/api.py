@@ -35,6 +35,7 @@ from edgecache.config.options import spell
 from edgecache.http.headers import Headers
 from edgecache.purge.bus import Caller
 from edgecache.purge.message import PurgeError
+from edgecache.purge.patterns import check_enabled
 
 _log = logging.getLogger("edgecache.admin")
 
@@ -73,6 +74,8 @@ class Access:
     hosts: tuple[str, ...] = ()
     """Names, beside IP addresses and localhost, under which the API may be reached; "*." for every name below."""
     max_targets: int = MAX_TARGETS
+    patterns: bool = False
+    """May a purge name regular expressions?"""
 
 
 class ApiError(Exception):
@@ -231,10 +234,14 @@ class _Api:
         if body.targets > self._access.max_targets:
             raise ApiError(413, f"more than {self._access.max_targets} targets in one purge")
         if not body.targets:
-            raise ApiError(400, "nothing to purge: one of urls, keys, hosts, prefixes and all must name something")
+            raise ApiError(
+                400, "nothing to purge: one of urls, keys, hosts, prefixes, patterns and all must name something"
+            )
         try:
+            order = body.order("admin")
+            check_enabled(order, enabled=self._access.patterns, setting="purge.dialects.patterns")
             receipt = await self._node.purge(
-                body.order("admin"),
+                order,
                 caller=_caller(request),
                 wait=body.wait,
                 timeout_s=body.timeout_s,

@@ -26,7 +26,13 @@ class AdminServer:
     ) -> None:
         """`desk`: for the clients of other products."""
         self._config = config
-        self._access = Access(TokenCheck(token), config.address.loopback, config.hosts, purge.max_targets)
+        self._access = Access(
+            TokenCheck(token),
+            config.address.loopback,
+            config.hosts,
+            purge.max_targets,
+            purge.dialects.patterns == "match",
+        )
         self._runner = web.AppRunner(
             make_app(node, self._access, desk), handle_signals=False, access_log=None, shutdown_timeout=2.0
         )

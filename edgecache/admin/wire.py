@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edgecache.admin.node import Explanation
-from edgecache.purge.message import PurgeKind, PurgeOrder, PurgeReceipt
+from edgecache.purge.message import PurgeKind, PurgeOrder, PurgeReceipt, UrlPattern
 
 MAX_BODY_BYTES = 1 << 20
 MAX_TARGETS = 10_000
@@ -28,8 +28,17 @@ def _clean(text: str) -> str:
 Target = Annotated[str, Field(min_length=1, max_length=MAX_TARGET_LENGTH), AfterValidator(_clean)]
 
 
+class PatternBody(BaseModel):
+    """A regular expression on URLs, in RE2's syntax."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: Target = Field(description="Found anywhere in path and query of a stored URL, unless it has anchors.")
+    host: Target | None = Field(default=None, description="Only on this host. Default: on all.")
+
+
 class PurgeBody(BaseModel):
-    """The body of POST /v1/purge. At least one of urls, keys, hosts, prefixes and all must name something."""
+    """The body of POST /v1/purge. At least one of urls, keys, hosts, prefixes, patterns and all must name something."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,6 +50,11 @@ class PurgeBody(BaseModel):
         default=[],
         description="[scheme://]host[:port]/path/ with everything at or below it, cut at segment boundaries.",
     )
+    patterns: list[PatternBody] = Field(
+        default=[],
+        description="Regular expressions, compared with stored URLs when they are next asked for; only where "
+        "dialects.patterns is match.",
+    )
     all: bool = Field(default=False, description="Everything: of the site, where one is named, else of the edge.")
     site: Target | None = Field(default=None, description="The site whose keys or whose everything are meant.")
     soft: bool = Field(default=False, description="Make stale what is purged, instead of removing it.")
@@ -51,7 +65,8 @@ class PurgeBody(BaseModel):
 
     @property
     def targets(self) -> int:
-        return len(self.urls) + len(self.keys) + len(self.groups) + len(self.hosts) + len(self.prefixes) + self.all
+        named = (self.urls, self.keys, self.groups, self.hosts, self.prefixes)
+        return sum(map(len, named)) + len(self.patterns) + self.all
 
     def order(self, source: str) -> PurgeOrder:
         return PurgeOrder(
@@ -60,6 +75,7 @@ class PurgeBody(BaseModel):
             groups=tuple(self.groups),
             hosts=tuple(self.hosts),
             prefixes=tuple(self.prefixes),
+            patterns=tuple(UrlPattern(pattern.url, pattern.host) for pattern in self.patterns),
             everything=self.all,
             site=self.site,
             kind=PurgeKind.SOFT if self.soft else PurgeKind.HARD,

@@ -28,6 +28,7 @@ from edgecache.observe.slots import (
     NodeSlot,
     gauge_total,
 )
+from edgecache.purge.bans import newest_first
 from edgecache.purge.bus import BusError, Caller
 from edgecache.purge.following import Following, coordinator_client
 from edgecache.purge.forgetting import Forgetting
@@ -35,6 +36,7 @@ from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.log import LocalLog
 from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
 from edgecache.store.disk import DiskStore
+from edgecache.store.lurker import Lurker
 from edgecache.store.node import disk_figures
 from edgecache.store.tiers import TieredStore
 
@@ -54,6 +56,9 @@ _DAY_S = 86_400.0
 
 
 _PRUNE_S = 60.0
+
+
+_PATTERNS_SHOWN = 20
 
 
 class Control:
@@ -110,6 +115,11 @@ class Control:
         swept = self._tiers or tiers
         self._swept = swept.disk if swept is not None else None
         self._tasks: list[asyncio.Task[None]] = []
+        self._lurker = Lurker(
+            swept or shared.store,
+            scanned=(lambda: swept.disk.clean_through) if swept is not None else None,
+            keeper=self._log.keeper,
+        )
         self._first_end: float | None = None
         """When the first certificate ends."""
         self._daily: asyncio.TimerHandle | None = None
@@ -123,6 +133,7 @@ class Control:
         await self._following.start()
         if self._swept is not None and self._log.keeper is not None:
             self._tasks.append(spawn(self._prune(self._swept, self._log.keeper), "purge-prune"))
+        self._tasks.append(spawn(self._lurker.run(), "purge-patterns"))
         if self._coordinator is None:
             self._tasks.append(spawn(self._compact(), "purge-compaction"))
         self._tasks.append(spawn(self._forget(), "purge-forgetting"))
@@ -150,12 +161,29 @@ class Control:
     async def _forget(self) -> None:
         """In the arena's table, what nothing stored needs any more."""
         arena, clock, disk = self._shared.arena, time.monotonic, self._swept
+        compare = self._lurker.round
         if disk is None:
-            await Forgetting(arena, clock=clock).run()
+            await Forgetting(arena, clock=clock, compare=compare).run()
         else:
             await Forgetting(
-                arena, clock=clock, disk_clean=lambda: disk.clean_through, sweep_soon=disk.sweep_soon
+                arena,
+                clock=clock,
+                disk_clean=lambda: disk.clean_through,
+                sweep_soon=disk.sweep_soon,
+                compare=compare,
             ).run()
+
+    def _patterns(self) -> dict[str, object]:
+        read = self._shared.counters.read
+        listed = self._shared.arena.patterns()
+        active = listed[2] if listed is not None else []
+        return {
+            "active": len(active),
+            "compared": read(NodeSlot.PATTERN_CHECKS),
+            "matched": read(NodeSlot.PATTERN_MATCHES),
+            "undecided": read(NodeSlot.PATTERN_UNDECIDED),
+            "newest": newest_first(active[-_PATTERNS_SHOWN:]),
+        }
 
     def _look_at_certificates(self) -> None:
         """Once a day, for who never reloads. What has been renewed and not loaded is not served yet: no all-clear."""
@@ -244,7 +272,11 @@ class Control:
             "connections": gauge_total(shared.counters, Gauge.CONNECTIONS),
             "fills": gauge_total(shared.counters, Gauge.FILLS),
             "tasks": gauge_total(shared.counters, Gauge.TASKS),
-            "purges": {"sequence": shared.arena.sequence(), **self._following.stats()},
+            "purges": {
+                "sequence": shared.arena.sequence(),
+                "patterns": self._patterns(),
+                **self._following.stats(),
+            },
             "processes": {
                 "workers": read(NodeSlot.WORKERS),
                 "ready": read(NodeSlot.WORKERS_READY),
@@ -272,6 +304,14 @@ class Control:
         if self._keeper is not None:
             failing = float(self._keeper.failing)
             yield Figure("purge_log_failing", "1 while purges cannot be written down.", failing)
+        patterns = self._patterns()
+        yield Figure("purge_patterns", "Patterns in force.", float(str(patterns["active"])))
+        for name, text in (
+            ("compared", "Stored URLs compared with patterns."),
+            ("matched", "Of these, those that a pattern matched."),
+            ("undecided", "Comparisons given up for their time, that counted as matching."),
+        ):
+            yield Figure(f"purge_patterns_{name}", text, float(str(patterns[name])), counter=True)
         yield from self._fleet_figures()
         yield Figure("workers", "Workers there should be.", float(read(NodeSlot.WORKERS)))
         yield Figure("workers_ready", "Workers that serve.", float(read(NodeSlot.WORKERS_READY)))

@@ -50,7 +50,13 @@ def make_purge_log(config: Config, shared: Shared, sites: Sites, keeper: PurgeKe
         clock=wall_clock,
         book=shared.orders.book(keeper),
         keeper=keeper if shared.disk is not None else None,
+        match=matches_patterns(config),
     )
+
+
+def matches_patterns(config: Config) -> bool:
+    """Are stored URLs compared with patterns here?"""
+    return config.purge.dialects.patterns == "match"
 
 
 def make_hop(config: Config) -> Hop:

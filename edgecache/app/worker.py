@@ -18,6 +18,7 @@ from edgecache.app.parts import (
     make_hop,
     make_purge_log,
     make_sites,
+    matches_patterns,
 )
 from edgecache.app.shared import Shared, StartError
 from edgecache.config.model import Config
@@ -115,7 +116,7 @@ class Worker:
         sinks = (recorder.record, *((self._access_log.add,) if self._access_log is not None else ()))
         self.pipeline = Pipeline(
             sites=self.sites,
-            shelf=Shelf(self.tiers or shared.store),
+            shelf=Shelf(self.tiers or shared.store, keep_urls=matches_patterns(config)),
             clock=wall_clock,
             hop=hop,
             purge=self.purge_log.append,

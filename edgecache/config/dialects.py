@@ -1,5 +1,6 @@
 """Purge requests as the clients of other products send them: `purge.dialects`."""
 
+import importlib.util
 import ipaddress
 from typing import Annotated, Literal, Self
 
@@ -55,11 +56,20 @@ class FleetDialectsConfig(Section):
         description="Sites by the ids of services and zones. An edge takes an id that is not listed for a site's name, "
         "and for its only site where nothing is listed; a coordinator refuses it.",
     )
-    patterns: Literal["refuse", "widen"] = Field(
+    patterns: Literal["refuse", "widen", "match"] = Field(
         "refuse",
-        description="What to do with a regular expression that is no list of tags, hosts or paths: refuse it, or purge "
-        "the smallest thing that surely covers it, such as the host.",
+        description="What to do with a regular expression that is no list of tags, hosts or paths: refuse it; purge "
+        "the smallest thing that surely covers it, such as the host; or compare stored URLs with it when they are next "
+        "asked for. An edge that is to match keeps the URL of what it stores; one that is not widens those that its "
+        "coordinator sends. `match` also allows `patterns` in POST /v1/purge, and takes the extra `patterns` "
+        "(google-re2).",
     )
+
+    @model_validator(mode="after")
+    def _can_match(self) -> Self:
+        if self.patterns == "match" and importlib.util.find_spec("re2") is None:
+            raise PydanticCustomError("no_re2", "google-re2, which is not installed: pip install 'edgecache[patterns]'")
+        return self
 
     @model_validator(mode="after")
     def _one_site_for_each(self) -> Self:

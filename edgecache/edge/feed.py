@@ -32,10 +32,10 @@ KEEP_S = 7 * 86_400.0
 """A slice outlives its manifest's freshness: the next manifest of the same version finds it."""
 
 
-def slice_record(stored: StoredResponse, now: float, fill_seq: int, tags: tuple[int, ...]) -> Record:
+def slice_record(stored: StoredResponse, now: float, fill_seq: int, tags: tuple[int, ...], meta: bytes) -> Record:
     """What is stored beside the octets of a slice."""
     until = max(stored.fresh_until, stored.stale_until, now + KEEP_S)
-    return Record(b"", b"", now, until, 0.0, 0, 0, fill_seq, tags)
+    return Record(b"", meta, now, until, 0.0, 0, 0, fill_seq, tags)
 
 
 class Reader(Protocol):
@@ -54,6 +54,7 @@ class Feed:
         last: int,
         fill_seq: int,
         tags: tuple[int, ...],
+        meta: bytes,
         disk: DiskStore,
         clock: Callable[[], float],
         arrivals: dict[bytes, Arrival],
@@ -72,6 +73,7 @@ class Feed:
         self.last = last
         self.fill_seq = fill_seq
         self.tags = tags
+        self.meta = meta
         self.single = first == last
         self.ended = False
         self.given_up = False
@@ -213,7 +215,7 @@ class Feed:
     async def _store(self, arrival: Arrival) -> None:
         now = self._clock()
         try:
-            await arrival.commit(slice_record(self.ask.stored, now, self.fill_seq, self.tags), now)
+            await arrival.commit(slice_record(self.ask.stored, now, self.fill_seq, self.tags, self.meta), now)
         finally:
             self._forget(arrival)
             self._release(arrival.index)

@@ -123,6 +123,8 @@ class Fill:
     """Ends the lease that other workers wait for; harmless when repeated."""
     tags: tuple[int, ...] = ()
     """Known with the outcome."""
+    url: str = ""
+    """As patterns see it; known with the outcome too."""
     interim_listeners: list[Callable[[Response], None]] = field(default_factory=list)
     started_at: float = 0.0
     head_at: float = 0.0
@@ -147,13 +149,13 @@ class Fill:
             case Arriving(stored, buffer):
                 return (
                     not buffer.overflowed
-                    and not (sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags))
+                    and not (sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags, self.url))
                     and coding.matches(stored.selecting, request.headers)
                 )
             case InSlices(stored=stored, feed=feed):
                 if feed.ended or feed.given_up:
                     return False
-                overtaken = sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags)
+                overtaken = sequence > self.fill_seq and self.shelf.store.purged(self.fill_seq, self.tags, self.url)
                 return not overtaken and coding.matches(stored.selecting, request.headers)
             case _:
                 return False
@@ -263,7 +265,7 @@ class Fill:
             self.outcome.set_result(Failed(error or OriginError(f"{why}, and nothing stored may be used")))
 
     def _overtaken(self) -> bool:
-        if self.shelf.store.purged(self.fill_seq, self.tags):
+        if self.shelf.store.purged(self.fill_seq, self.tags, self.url):
             self.outcome.set_result(Overtaken())
             return True
         return False
@@ -272,7 +274,7 @@ class Fill:
         candidate = self.candidate
         assert candidate is not None
         record = self.shelf.record(fresh, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
-        self.tags = record.tags
+        self.tags, self.url = record.tags, record.url
         if self._overtaken():
             return
         others = list(self.shelf.others(candidate))
@@ -333,7 +335,7 @@ class Fill:
         finally:
             origin.body.close()
         record = self.shelf.record(fresh, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
-        self.tags = record.tags
+        self.tags, self.url = record.tags, record.url
         if join is not None and size == arrived.last + 1 - arrived.first and not self._overtaken():
             new, old = b"".join(chunks), candidate.entry.read(0, candidate.stored.body_size)
             body = [(new if piece.arrived else old)[piece.offset : piece.offset + piece.size] for piece in join[1]]
@@ -380,7 +382,7 @@ class Fill:
     def _begin_tee(self, fresh: StoredResponse) -> None:
         assert self.slicer is not None
         size = self.site.policy.slice_bytes
-        self.tee = self.slicer.tee(fresh, size, key=self.key, fill_seq=self.fill_seq, tags=self.tags)
+        self.tee = self.slicer.tee(fresh, size, key=self.key, fill_seq=self.fill_seq, tags=self.tags, url=self.url)
 
     async def _end_tee(self) -> None:
         if self.tee is not None and self.slicer is not None:
@@ -403,7 +405,7 @@ class Fill:
         assert self.slicer is not None
         assert stored.sliced is not None
         record = self.shelf.record(stored, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
-        self.tags = record.tags
+        self.tags, self.url = record.tags, record.url
         if self._overtaken():
             origin.body.close()
             return
@@ -414,7 +416,7 @@ class Fill:
         size = stored.sliced.size
         ask = self.slicer.ask(self.site, self.request, stored)
         feed = self.slicer.feed(
-            ask, first // size, last // size, fill_seq=self.fill_seq, tags=self.tags, body=origin.body
+            ask, first // size, last // size, fill_seq=self.fill_seq, tags=self.tags, url=self.url, body=origin.body
         )
         self.outcome.set_result(InSlices(stored, self.shelf.keys(place)[0], response, origin.head.status, feed))
         self.release()  # others find the manifest now, and wait for slices one by one
@@ -425,7 +427,7 @@ class Fill:
         limit = self.site.policy.max_object_bytes
         length = origin.body.length
         record = self.shelf.record(fresh, site=self.site, cache_key=self.cache_key, fill_seq=self.fill_seq)
-        self.tags = record.tags
+        self.tags, self.url = record.tags, record.url
         head_size = len(record.head) + len(record.meta) + 8 * len(record.tags)
         if length is not None and length + head_size > limit:
             made = self._manifest(fresh, length)

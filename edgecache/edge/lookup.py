@@ -21,6 +21,7 @@ from edgecache.http.message import Request
 from edgecache.http.stored import StoredFlag, StoredResponse
 from edgecache.policy import coding, respond, surrogate, vary
 from edgecache.policy.search_variance import SearchVariance, parse_variance, search_variance
+from edgecache.purge.bans import ANY_QUERY
 from edgecache.purge.tags import object_tags
 from edgecache.store.memory import AnyEntry, MemoryStore, Record
 from edgecache.store.tiers import TieredStore
@@ -105,8 +106,11 @@ class VaryList:
 class Shelf:
     """Look-ups and puts over the tiers, in the policy's terms."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, *, keep_urls: bool = False) -> None:
+        """`keep_urls`: with what is stored, for patterns to be compared with."""
         self.store = store
+        self._keep_urls = keep_urls
+        store.stored_url = record.stored_url
         self.tiered = isinstance(store, TieredStore)
 
     def find(
@@ -343,7 +347,18 @@ class Shelf:
             hidden=respond.hidden(site.policy) | ({HSTS} if site.hsts is not None else set()),
             fill_seq=fill_seq,
             tags=self.tags(stored, site=site, cache_key=cache_key),
+            url=self.url(stored, site=site, cache_key=cache_key),
+            keep_url=self._keep_urls,
         )
+
+    @staticmethod
+    def url(stored: StoredResponse, *, site: Site, cache_key: str) -> str:
+        """What patterns are compared with."""
+        answers_more = site.policy.no_vary_search and "no-vary-search" in stored.response.headers
+        return cache_key + ANY_QUERY if answers_more else cache_key
+
+    def slice_meta(self, url: str) -> bytes:
+        return record.slice_meta(url) if self._keep_urls else b""
 
     @staticmethod
     def tags(stored: StoredResponse, *, site: Site, cache_key: str) -> tuple[int, ...]:

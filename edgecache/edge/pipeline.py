@@ -342,7 +342,8 @@ class Pipeline:
         covered = True
         if isinstance(judged, Store):
             tags = self.shelf.tags(judged.stored, site=visit.site, cache_key=visit.key_text)
-            covered = store.purged(fill_seq, tags)
+            url = self.shelf.url(judged.stored, site=visit.site, cache_key=visit.key_text)
+            covered = store.purged(fill_seq, tags, url)
         source = f"{visit.request.method} request"
         order = PurgeOrder(urls=urls, groups=groups, site=visit.site.name, source=source)
         sequence = self._purge(order).sequence

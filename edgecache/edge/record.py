@@ -10,6 +10,8 @@ Meta 1: u8 version=1 | f64 request_time | f64 response_time | f64 swr_until | f6
         | hidden field lines in the head's form
 Meta 2: a manifest. As 1, with version=2 and in the place of held:
         u64 size of the body | u32 size of a slice | u8 validated? | 16 octets, the slices' key
+Meta 3, 4: as 1 and 2, with what patterns are compared with before held (or before the size): u16 length, its URL
+Meta 5: of a slice: u8 version=5 | u16 length, its URL
 Numbers are big-endian; text is Latin-1.
 """
 
@@ -23,19 +25,32 @@ from edgecache.store.memory import Record
 
 _VERSION = 1
 _MANIFEST = 2
+_WITH_URL = 2
+"""Added to the version."""
+_SLICE = 5
 _FIXED = struct.Struct(">Bdddd")
 _HELD = struct.Struct(">QQQ")
 _SLICED = struct.Struct(">QIB16s")
 _U16 = struct.Struct(">H")
 _UNKNOWN = 2**64 - 1
+MAX_URL = 2**16 - 1
 
 
 class RecordError(ValueError):
     """A record that this version cannot read: treated as absent."""
 
 
-def encode(stored: StoredResponse, *, hidden: Container[str], fill_seq: int, tags: tuple[int, ...]) -> Record:
-    """`hidden`: lower-case names of fields that clients do not get (Surrogate-Control and the like)."""
+def encode(
+    stored: StoredResponse,
+    *,
+    hidden: Container[str],
+    fill_seq: int,
+    tags: tuple[int, ...],
+    url: str = "",
+    keep_url: bool = False,
+) -> Record:
+    """`hidden`: lower-case names of fields that clients do not get (Surrogate-Control and the like). `keep_url`: with
+    what is stored, unless it is too long."""
     response = stored.response
     shown = [f"HTTP/1.1 {response.status} {response.reason}"]
     kept: list[str] = []
@@ -43,7 +58,11 @@ def encode(stored: StoredResponse, *, hidden: Container[str], fill_seq: int, tag
         (kept if name.lower() in hidden else shown).append(f"{name}: {value}")
     sliced = stored.sliced
     version = _VERSION if sliced is None else _MANIFEST
+    keep = keep_url and 0 < len(url) <= MAX_URL
+    version += _WITH_URL if keep else 0
     meta = [_FIXED.pack(version, stored.request_time, stored.response_time, stored.swr_until, stored.sie_until)]
+    if keep:
+        meta.append(_text(url))
     if sliced is not None:
         meta.append(_SLICED.pack(stored.body_size, sliced.size, sliced.validated, sliced.key))
     elif stored.held is None:
@@ -67,7 +86,23 @@ def encode(stored: StoredResponse, *, hidden: Container[str], fill_seq: int, tag
         status=response.status,
         fill_seq=fill_seq,
         tags=tags,
+        url=url,
     )
+
+
+def slice_meta(url: str) -> bytes:
+    """Of a slice, which has no head of its own."""
+    return bytes([_SLICE]) + _text(url) if 0 < len(url) <= MAX_URL else b""
+
+
+def stored_url(meta: bytes) -> str | None:
+    """The URL that was kept, if one was."""
+    version = meta[0] if meta else 0
+    at = {_VERSION + _WITH_URL: _FIXED.size, _MANIFEST + _WITH_URL: _FIXED.size, _SLICE: 1}.get(version)
+    try:
+        return None if at is None else _read_text(meta, at)[0]
+    except (RecordError, struct.error):
+        return None
 
 
 def decode(
@@ -84,9 +119,12 @@ def decode(
     """The response behind an entry. Raises `RecordError`."""
     try:
         version, request_time, response_time, swr_until, sie_until = _FIXED.unpack_from(meta)
+        at = _FIXED.size
+        if version in {_VERSION + _WITH_URL, _MANIFEST + _WITH_URL}:
+            version -= _WITH_URL
+            at = _read_text(meta, at)[1]
         if version not in {_VERSION, _MANIFEST}:
             raise RecordError(f"record version {version} is not known")
-        at = _FIXED.size
         held = sliced = None
         if version == _MANIFEST:
             body_size, size, validated, key = _SLICED.unpack_from(meta, at)

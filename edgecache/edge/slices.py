@@ -100,6 +100,7 @@ class Slicer:
         *,
         fill_seq: int,
         tags: tuple[int, ...],
+        url: str,
         body: BodyStream | None = None,
         token: int | None = None,
     ) -> Feed:
@@ -110,6 +111,7 @@ class Slicer:
             last=last,
             fill_seq=fill_seq,
             tags=tags,
+            meta=self.shelf.slice_meta(url),
             disk=self.disk,
             clock=self._clock,
             arrivals=self.arrivals,
@@ -121,11 +123,14 @@ class Slicer:
         self._feeds.setdefault(feed.sliced.key, []).append(feed)
         return feed
 
-    def tee(self, stored: StoredResponse, slice_bytes: int, *, key: bytes, fill_seq: int, tags: tuple[int, ...]) -> Tee:
+    def tee(
+        self, stored: StoredResponse, slice_bytes: int, *, key: bytes, fill_seq: int, tags: tuple[int, ...], url: str
+    ) -> Tee:
         """A way to disk for the body that the fill of `key` receives; tell `tees` when it has ended."""
         self.tees.add(key)
         sliced = Sliced(secrets.token_bytes(slices.KEY_SIZE), slice_bytes, validated=False)
-        return Tee(self.disk, self._clock, stored, sliced, fill_seq=fill_seq, tags=tags)
+        meta = self.shelf.slice_meta(url)
+        return Tee(self.disk, self._clock, stored, sliced, fill_seq=fill_seq, tags=tags, meta=meta)
 
     def run(self, feed: Feed) -> asyncio.Task[None]:
         task = spawn(feed.run(), "slices")
@@ -154,7 +159,9 @@ class Slicer:
         """Of what is stored under `key`."""
         ask = self.ask(visit.site, visit.request, stored)
         tags = self.shelf.tags(stored, site=visit.site, cache_key=visit.key_text)
-        return SliceReader(self, ask, key, tags, visit.sequence)
+        url = self.shelf.url(stored, site=visit.site, cache_key=visit.key_text)
+        self.shelf.store.compare(tags, url)  # slices may be older than what has brought us here
+        return SliceReader(self, ask, key, tags, url, visit.sequence)
 
     def drop(self, key: bytes, stored: StoredResponse) -> None:
         """Remove the manifest, unless another has taken its place: its version is no more."""
@@ -206,7 +213,7 @@ def first_octet(form: Form) -> int | None:
 class SliceReader:
     """One client's way through the slices of a version. Belongs to one task."""
 
-    def __init__(self, slicer: Slicer, ask: Ask, key: bytes, tags: tuple[int, ...], sequence: int) -> None:
+    def __init__(self, slicer: Slicer, ask: Ask, key: bytes, tags: tuple[int, ...], url: str, sequence: int) -> None:
         assert ask.stored.sliced is not None
         self._slicer = slicer
         self._ask = ask
@@ -214,6 +221,7 @@ class SliceReader:
         self._total = ask.stored.body_size
         self.key = key
         self._tags = tags
+        self._url = url
         self._sequence = sequence
         """The last purge when the request came: nothing that was fetched before a purge covered it is joined."""
         self._feed: Feed | None = None
@@ -389,7 +397,7 @@ class SliceReader:
         return arrival
 
     def _may_share(self, fill_seq: int) -> bool:
-        return self._sequence <= fill_seq or not self._slicer.shelf.store.purged(fill_seq, self._tags)
+        return self._sequence <= fill_seq or not self._slicer.shelf.store.purged(fill_seq, self._tags, self._url)
 
     async def _fetch(self, key: bytes, index: int) -> Arrival | None:
         """Ask the origin for this slice; None after another worker has."""
@@ -410,7 +418,7 @@ class SliceReader:
             token = slicer.leases.acquire(key, fill_seq=fill_seq, sequence=self._sequence)
             if token == WAIT:
                 return None
-        feed = slicer.feed(self._ask, index, index, fill_seq=fill_seq, tags=self._tags, token=token)
+        feed = slicer.feed(self._ask, index, index, fill_seq=fill_seq, tags=self._tags, url=self._url, token=token)
         slicer.run(feed)
         return feed
 

@@ -25,6 +25,7 @@ class Tee:
         *,
         fill_seq: int,
         tags: tuple[int, ...],
+        meta: bytes,
     ) -> None:
         self.sliced = sliced
         self.size = 0
@@ -34,6 +35,7 @@ class Tee:
         self._stored = stored
         self._fill_seq = fill_seq
         self._tags = tags
+        self._meta = meta
         self._spool: Spool | None = None
         self._in_slice = 0
         self._done: list[bytes] = []
@@ -75,7 +77,7 @@ class Tee:
         assert spool is not None
         spool.size = self._in_slice
         now = self._clock()
-        if await spool.commit(slice_record(self._stored, now, self._fill_seq, self._tags), now):
+        if await spool.commit(slice_record(self._stored, now, self._fill_seq, self._tags, self._meta), now):
             self._done.append(spool.key)
             self._in_slice = 0
         else:

@@ -98,6 +98,11 @@ class NodeSlot(IntEnum):
     DISK_ON = 26
     DISK_SENT = 40
     CLIENT_NO_DESCRIPTORS = 41
+    PATTERN_CHECKS = 42
+    """Stored URLs compared with patterns, with all that are newer at once."""
+    PATTERN_MATCHES = 43
+    PATTERN_UNDECIDED = 44
+    """Comparisons given up for their time, that count as matching."""
 
 
 class Gauge(IntEnum):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from edgecache._native.arena import Arena
+from edgecache.purge.bans import carry_out
 from edgecache.purge.bus import FeedEvent, Heartbeat, LogEntry, LogPosition, Lost, Purges, Welcome
 from edgecache.purge.message import PurgeError, PurgeKind, PurgeMessage
 from edgecache.purge.tags import order_tags
@@ -49,12 +50,15 @@ class Applier:
         cache_keys: Callable[[str], Iterable[str]],
         trust: Callable[[], None],
         position: LogPosition | None,
+        match: bool = False,
     ) -> None:
-        """`trust`: prolongs the arena's deadline. `position`: up to where everything is applied, and kept."""
+        """`trust`: prolongs the arena's deadline. `position`: up to where everything is applied, and kept. `match`:
+        patterns are compared here, not widened."""
         self._arena = arena
         self._sites = sites
         self._cache_keys = cache_keys
         self._trust = trust
+        self._match = match
         self._kept = position
         self._applied = position
         self._history = 0
@@ -153,10 +157,7 @@ class Applier:
         except PurgeError as error:
             _log.error("purge %d cannot be read here (%s): everything is purged instead", entry.sequence, error)
             return self._everything(order.source)
-        everything = order.everything and order.site is None
-        soft = order.kind is PurgeKind.SOFT
-        number = self._arena.append_purge(tags, soft=soft, everything=everything)
-        return PurgeMessage(number, entry.time, order.kind, tags, everything, order.source)
+        return carry_out(self._arena, order, tags, now=entry.time, match=self._match)
 
     def _everything(self, source: str) -> PurgeMessage:
         number = self._arena.append_purge([], soft=False, everything=True)

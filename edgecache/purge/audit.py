@@ -18,6 +18,11 @@ def summary(order: PurgeOrder) -> tuple[str, int, str]:
         if values:
             more = ", …" if len(values) > _SHOWN else ""
             parts.append(f"{name}: {', '.join(values[:_SHOWN])}{more}")
+    count += len(order.patterns)
+    if order.patterns:
+        more = ", …" if len(order.patterns) > _SHOWN else ""
+        shown = (f"{pattern.host or '*'} ~ {pattern.url}" for pattern in order.patterns[:_SHOWN])
+        parts.append(f"patterns: {', '.join(shown)}{more}")
     if order.site is not None:
         parts.append(f"site: {order.site}")
     text = "; ".join(parts)

@@ -9,6 +9,8 @@ was asked for, never less. Every call blocks.
     Tag (tag, hard, soft)     tag as a signed 64-bit number; 0: never
     Followed (log, sequence, time)
                               the position in the coordinator's log up to which all of it is in here; one row or none
+    Pattern (sequence, place, tag, soft, text)
+                              those in force, as the arena keeps them (`bans`); place: of several in one purge
     Site (name, seen)         sites there have been: a purge of a key names them all; when they were last configured
     Log, Used, Audit          as in purge/ledger: the orders that an edge on its own was given, their idempotency keys,
                               and who gave them; damage there is found when they are read
@@ -22,13 +24,19 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edgecache.purge import ledger
+from edgecache.purge.bans import pack
 from edgecache.purge.bus import LogPosition
 from edgecache.purge.message import PurgeKind, PurgeMessage
+from edgecache.purge.patterns import MAX_PATTERNS
 
 VERSION = 1
 MAX_TAGS = 1_000_000
-_OWN_TABLES = ("State", "Tag", "Site", "Followed")
+_OWN_TABLES = ("State", "Tag", "Site", "Pattern", "Followed")
 """What is looked through whenever the file is opened: the log beside them may be long."""
+_PATTERNS = (
+    "CREATE TABLE IF NOT EXISTS Pattern (sequence INTEGER, place INTEGER, tag INTEGER, soft INTEGER, text BLOB,"
+    " PRIMARY KEY (sequence, place)) WITHOUT ROWID"
+)
 _SIGN = 1 << 63
 _WRAP = 1 << 64
 T = TypeVar("T")
@@ -37,7 +45,9 @@ T = TypeVar("T")
 class PurgeTable(Protocol):
     """What of the arena is needed here."""
 
-    def apply_purge(self, sequence: int, tags: Sequence[int], *, soft: bool) -> None: ...
+    def apply_purge(
+        self, sequence: int, tags: Sequence[int], *, soft: bool, patterns: Iterable[tuple[int, bytes]] = ()
+    ) -> None: ...
     def raise_floor(self, sequence: int, *, soft: bool) -> None: ...
 
 
@@ -64,6 +74,7 @@ class DurablePurges:
                 "PRAGMA journal_size_limit = 1048576",
                 "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Tag (tag INTEGER PRIMARY KEY, hard INTEGER, soft INTEGER)",
+                _PATTERNS,
                 "CREATE TABLE IF NOT EXISTS Site (name TEXT PRIMARY KEY, seen REAL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Followed (id INTEGER PRIMARY KEY, log TEXT, sequence INTEGER, time REAL)",
                 *ledger.SCHEMA,
@@ -134,12 +145,12 @@ class DurablePurges:
                     if not soft:
                         self._con.execute("DELETE FROM Tag WHERE hard <= ?1 AND soft <= ?1", (message.sequence,))
                 else:
+                    self._note(map(_signed, message.tags), message.sequence, soft=soft)
                     self._con.executemany(
-                        "INSERT INTO Tag VALUES (?1, ?2, ?3) ON CONFLICT (tag) DO UPDATE"
-                        " SET hard = max(hard, ?2), soft = max(soft, ?3)",
+                        "INSERT OR IGNORE INTO Pattern VALUES (?, ?, ?, ?, ?)",
                         [
-                            (_signed(tag), 0 if soft else message.sequence, message.sequence if soft else 0)
-                            for tag in message.tags
+                            (message.sequence, place, _signed(tag), soft, text)
+                            for place, (tag, text) in enumerate(map(pack, message.patterns))
                         ],
                     )
                 self._raise("sequence", message.sequence)
@@ -159,6 +170,9 @@ class DurablePurges:
             newer = f"SELECT {kind}, tag FROM Tag WHERE {kind} > ? ORDER BY {kind}"  # noqa: S608 - our own words
             for number, tag in self._con.execute(newer, (floor,)):
                 table.apply_purge(number, [tag % _WRAP], soft=kind == "soft")
+        listed = "SELECT sequence, tag, soft, text FROM Pattern ORDER BY sequence, place"
+        for number, tag, soft, text in self._con.execute(listed):
+            table.apply_purge(number, [], soft=bool(soft), patterns=[(tag % _WRAP, text)])
         sequence = self.sequence
         if sequence:
             table.apply_purge(sequence, [], soft=False)
@@ -175,7 +189,13 @@ class DurablePurges:
             self._con.execute("UPDATE Tag SET hard = 0 WHERE hard <= ? AND hard > 0", (through,))
             self._con.execute("DELETE FROM Tag WHERE hard = 0 AND soft = 0")
 
+    def retire_patterns(self, through: int) -> None:
+        """Forget patterns up to this number: everything stored that is older has been compared with them."""
+        with self._transaction():
+            self._con.execute("DELETE FROM Pattern WHERE sequence <= ?", (through,))
+
     def _fold(self) -> None:
+        self._fold_patterns()
         if len(self) <= self._max_tags:
             return
         for kind in ("hard", "soft"):
@@ -188,6 +208,26 @@ class DurablePurges:
             self._raise(kind, row[0])
             self._con.execute(f"UPDATE Tag SET {kind} = 0 WHERE {kind} <= ?", row)  # noqa: S608
         self._con.execute("DELETE FROM Tag WHERE hard = 0 AND soft = 0")
+
+    def _fold_patterns(self) -> None:
+        """Beyond `MAX_PATTERNS` the oldest become what surely covers them."""
+        (count,) = self._con.execute("SELECT count(*) FROM Pattern").fetchone()
+        if count <= MAX_PATTERNS:
+            return
+        oldest = "SELECT sequence, place, tag, soft FROM Pattern ORDER BY sequence, place LIMIT ?"
+        for number, place, tag, soft in self._con.execute(oldest, (count - MAX_PATTERNS,)).fetchall():
+            if tag:
+                self._note((tag,), number, soft=bool(soft))
+            else:
+                self._raise("soft" if soft else "hard", number)
+            self._con.execute("DELETE FROM Pattern WHERE sequence = ? AND place = ?", (number, place))
+
+    def _note(self, signed: Iterable[int], number: int, *, soft: bool) -> None:
+        self._con.executemany(
+            "INSERT INTO Tag VALUES (?1, ?2, ?3) ON CONFLICT (tag) DO UPDATE"
+            " SET hard = max(hard, ?2), soft = max(soft, ?3)",
+            [(tag, 0 if soft else number, number if soft else 0) for tag in signed],
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -174,7 +174,12 @@ class Following:
         if position is None and self._keeper is not None:
             position = await self._keeper.position()
         applier = Applier(
-            self._arena, sites=self._sites, cache_keys=self._cache_keys, trust=self._heard, position=position
+            self._arena,
+            sites=self._sites,
+            cache_keys=self._cache_keys,
+            trust=self._heard,
+            position=position,
+            match=self._config.dialects.patterns == "match",
         )
         feed = self._feed(self._config, self._edge)
         self._subscriber = Subscriber(

@@ -13,7 +13,7 @@ what was stored, and serves nothing that was purged; it is logged and counted (`
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from edgecache._native.arena import Arena
@@ -44,13 +44,16 @@ class Forgetting:
         clock: Callable[[], float],
         disk_clean: Callable[[], int] | None = None,
         sweep_soon: Callable[[int], None] = lambda _: None,
+        compare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`disk_clean`: the number up to which no hard purge covers anything on disk (-1: not known); None where there
-        is no disk tier. `sweep_soon`: somebody waits for that to get there."""
+        is no disk tier. `sweep_soon`: somebody waits for that to get there.
+        `compare`: has everything in memory compared with the patterns in force. What has not been goes."""
         self._arena = arena
         self._clock = clock
         self._disk_clean = disk_clean
         self._sweep_soon = sweep_soon
+        self._compare = compare
         self._samples: deque[tuple[float, int]] = deque()
         """When each number was the newest, for the last `LATE_S`; the first is older."""
         self._left = 0
@@ -76,6 +79,8 @@ class Forgetting:
         through = self._line(capacity)
         if through <= arena.proved():
             return 0
+        if self._compare is not None and arena.newest_pattern():
+            await self._compare()
         await self._prove(through)
         gone = arena.forget_purges(through, soft=self._disk_clean is None)
         self._left = arena.purge_slots()[0]

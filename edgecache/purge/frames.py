@@ -14,7 +14,8 @@ a `FrameError`, and the connection is closed with its reason.
       {"type": "heartbeat", "head": N, "time": T}
 
     ORDER  {"kind": "hard"|"soft", "source": TEXT} and, where not empty, "urls", "keys", "groups", "hosts", "prefixes"
-           (lists of text), "everything" (true), "site" (text)
+           (lists of text), "patterns" (list of {"url": TEXT, "host": TEXT or left out}), "everything" (true), "site"
+           (text)
 """
 
 import json
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from edgecache.purge.bus import Heartbeat, LogEntry, LogPosition, Purges, Record, Welcome
-from edgecache.purge.message import PurgeKind, PurgeOrder
+from edgecache.purge.message import PurgeKind, PurgeOrder, UrlPattern
 
 FORMAT: Final = 1
 MAX_ORDER_BYTES: Final = 1_000_000
@@ -70,6 +71,11 @@ def order_text(order: PurgeOrder) -> str:
     for name in _LISTS:
         if values := getattr(order, name):
             body[name] = list(values)
+    if order.patterns:
+        body["patterns"] = [
+            {"url": pattern.url} if pattern.host is None else {"url": pattern.url, "host": pattern.host}
+            for pattern in order.patterns
+        ]
     if order.everything:
         body["everything"] = True
     if order.site is not None:
@@ -205,13 +211,28 @@ def _order(body: dict[str, Any]) -> PurgeOrder:
         kind = PurgeKind(str(body.get("kind")))
     except ValueError:
         raise FrameError("kind is neither hard nor soft") from None
-    if not everything and not any(lists.values()):
+    patterns = _patterns(body.get("patterns", []))
+    if not everything and not any(lists.values()) and not patterns:
         raise FrameError("an order names nothing")
+    texts = [value for values in lists.values() for value in values]
+    texts += [text for pattern in patterns for text in (pattern.url, pattern.host or "")]
     try:
-        "".join((source, site or "", *(value for values in lists.values() for value in values))).encode()
+        "".join((source, site or "", *texts)).encode()
     except UnicodeEncodeError:
         raise FrameError("half a surrogate pair is no text") from None
-    return PurgeOrder(everything=everything, site=site, kind=kind, source=source, **lists)
+    return PurgeOrder(everything=everything, site=site, kind=kind, source=source, patterns=patterns, **lists)
+
+
+def _patterns(values: object) -> tuple[UrlPattern, ...]:
+    if not isinstance(values, list):
+        raise FrameError("patterns is not a list")
+    found = []
+    for value in values:
+        url, host = (value.get("url"), value.get("host")) if isinstance(value, dict) else (None, None)
+        if not isinstance(url, str) or not url or not isinstance(host, str | None) or host == "":
+            raise FrameError("a pattern is not an object with url and host")
+        found.append(UrlPattern(url, host))
+    return tuple(found)
 
 
 def _object(text: str | bytes) -> dict[str, Any]:

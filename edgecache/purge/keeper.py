@@ -195,6 +195,15 @@ class PurgeKeeper:
         if self._durable is not None and self._path.exists():
             self._durable.prune(through)
 
+    async def retire_patterns(self, through: int) -> None:
+        """Forget patterns up to this number: everything on disk that is older has been compared with them."""
+        with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # at worst they are compared again
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._retire_patterns, through)
+
+    def _retire_patterns(self, through: int) -> None:
+        if self._durable is not None and self._path.exists():
+            self._durable.retire_patterns(through)
+
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Of the log. Raises `BusError`."""
         try:

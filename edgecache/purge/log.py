@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 
 from edgecache._native.arena import Arena
+from edgecache.purge.bans import carry_out
 from edgecache.purge.bus import AuditRecord, BusError, Caller, KeyReused, Record
 from edgecache.purge.frames import IDEMPOTENCY_KEY, order_text
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.ledger import Entry
-from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeKind, PurgeMessage, PurgeOrder, PurgeReceipt
+from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeMessage, PurgeOrder, PurgeReceipt
 from edgecache.purge.orderbook import NotKept, OrderBook
 from edgecache.purge.tags import order_tags
 
@@ -31,9 +32,10 @@ class LocalLog:
         clock: Callable[[], float],
         book: OrderBook,
         keeper: PurgeKeeper | None = None,
+        match: bool = False,
     ) -> None:
         """`book`: where orders are logged. `keeper`: where purges are to outlive a restart, since what they cover
-        does."""
+        does. `match`: patterns are compared here, not widened."""
         self._arena = arena
         self._edge = edge
         self._sites = sites
@@ -41,6 +43,7 @@ class LocalLog:
         self._clock = clock
         self._book = book
         self.keeper = keeper
+        self._match = match
 
     def append(self, order: PurgeOrder) -> PurgeReceipt:
         """Number and apply one that nobody ordered, whole or not at all. Raises `PurgeError`."""
@@ -92,12 +95,9 @@ class LocalLog:
     def _application(self, order: PurgeOrder) -> Callable[[], PurgeMessage]:
         """What puts it in force, and cannot fail. Raises `PurgeError`."""
         tags = order_tags(order, sites=self._sites(), cache_keys=self._cache_keys)
-        floor = order.everything and order.site is None
-        soft = order.kind is PurgeKind.SOFT
 
         def apply() -> PurgeMessage:
-            sequence = self._arena.append_purge(tags, soft=soft, everything=floor)
-            return PurgeMessage(sequence, self._clock(), order.kind, tags, floor, order.source)
+            return carry_out(self._arena, order, tags, now=self._clock(), match=self._match)
 
         return apply
 

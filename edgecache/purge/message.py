@@ -12,6 +12,16 @@ class PurgeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class UrlPattern:
+    """A regular expression on URLs."""
+
+    url: str
+    """Found anywhere in path and query, unless it has anchors."""
+    host: str | None = None
+    """None: on every host."""
+
+
+@dataclass(frozen=True, slots=True)
 class PurgeOrder:
     """A purge as asked for, applied as one atomic step."""
 
@@ -30,6 +40,13 @@ class PurgeOrder:
     """Who asked, for the audit record; never a secret."""
     groups: tuple[str, ...] = ()
     """Cache groups (RFC 9875): surrogate keys that may be any text, spaces included."""
+    patterns: tuple[UrlPattern, ...] = ()
+
+    @property
+    def targets(self) -> int:
+        """How many things it names, beside everything."""
+        named = (self.urls, self.keys, self.groups, self.hosts, self.prefixes, self.patterns)
+        return sum(map(len, named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,7 @@ class PurgeMessage:
     tags: tuple[int, ...]
     everything: bool
     source: str
+    patterns: tuple[UrlPattern, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

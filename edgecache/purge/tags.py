@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from edgecache._native.arena import hash_tag
 from edgecache.purge.message import PurgeError, PurgeOrder
+from edgecache.purge.patterns import MAX_PATTERNS, check_pattern
 
 MAX_TARGETS = 10_000
 MAX_PREFIX_DEPTH = 32
@@ -30,12 +31,12 @@ def object_tags(
 ) -> tuple[int, ...]:
     """The tags of a response stored under `cache_key` ("scheme://authority/path?query").
 
-    `also`: further key texts, purged by whose URL it is purged as well.
+    `also`: further key texts, purged by whose URL it is purged as well. The first tag is that of the URL.
     """
     location = cache_key.partition("://")[2]
     authority, slash, rest = location.partition("/")
     path = (slash + rest).partition("?")[0]
-    texts = [f"u {location}", f"h {_host(authority)}", f"s {site}"]
+    texts = [f"u {location}", f"h {host_of(authority)}", f"s {site}"]
     texts.extend(f"u {key.partition('://')[2]}" for key in also)
     texts.extend(f"p {authority}{prefix}" for prefix in _prefixes(path))
     texts.extend(f"k {site}\0{key}" for key in surrogate_keys)
@@ -59,7 +60,7 @@ def order_tags(
         texts.extend(f"u {key.partition('://')[2]}" for key in cache_keys(url))
     texts.extend(f"k {site}\0{key}" for key in order.keys for site in named)
     texts.extend(f"k {site}\0{group}" for group in order.groups for site in named)
-    texts.extend(f"h {_host(host.lower())}" for host in order.hosts)
+    texts.extend(map(host_text, order.hosts))
     texts.extend(_prefix_text(prefix, cache_keys) for prefix in order.prefixes)
     if order.everything and order.site is not None:
         texts.append(f"s {order.site}")
@@ -69,11 +70,11 @@ def order_tags(
 def check_order(order: PurgeOrder) -> None:
     """Raises `PurgeError` for what no edge could carry out, whatever its sites. What passes here fails in `order_tags`
     only where it names a site that edge does not know."""
-    count = sum(map(len, (order.urls, order.keys, order.groups, order.hosts, order.prefixes)))
+    count = order.targets
     if count > MAX_TARGETS:
         raise PurgeError(f"{count} targets in one purge; at most {MAX_TARGETS}", status=413)
     if not count and not order.everything:
-        raise PurgeError("nothing to purge: name urls, keys, hosts, prefixes or all")
+        raise PurgeError("nothing to purge: name urls, keys, hosts, prefixes, patterns or all")
     for i, url in enumerate(order.urls):
         _absolute(url, f"urls[{i}]")
     for i, key in enumerate(order.keys):
@@ -87,6 +88,10 @@ def check_order(order: PurgeOrder) -> None:
             raise PurgeError("a host is a name or an address, without scheme or path", path=f"hosts[{i}]")
     for i, prefix in enumerate(order.prefixes):
         _check_prefix(prefix, f"prefixes[{i}]")
+    if len(order.patterns) > MAX_PATTERNS:
+        raise PurgeError(f"{len(order.patterns)} patterns in one purge; at most {MAX_PATTERNS}", status=413)
+    for i, pattern in enumerate(order.patterns):
+        check_pattern(pattern, f"patterns[{i}]")
     if order.site is not None and not (order.site and _encodable(order.site)):
         raise PurgeError("a site's name is a text that is not empty", path="site")
 
@@ -148,7 +153,12 @@ def _prefixes(path: str) -> list[str]:
     return found
 
 
-def _host(authority: str) -> str:
+def host_text(host: str) -> str:
+    return f"h {host_of(host.lower())}"
+
+
+def host_of(authority: str) -> str:
+    """Without port."""
     if authority.startswith("["):
         return authority.partition("]")[0] + "]"
     return authority.partition(":")[0]

@@ -196,6 +196,11 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             ),
         )
 
+    def value(self, rowid: int) -> object:
+        """None where the row has gone."""
+        rows = self._rows("SELECT value FROM Cache WHERE rowid = ?", (rowid,))
+        return rows[0][0] if rows else None
+
     # --- the journal: files that may lie there without a record ---
 
     def journal(self, entries: list[tuple[str, int, int]]) -> None:

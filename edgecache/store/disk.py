@@ -134,6 +134,7 @@ class DiskStore:
         process has counted, and by the one that sweeps what the directory holds (`Volume.usage`; nothing while off)."""
         self._report = report
         self._volume = Volume(path, size, owner=owner, purged=purged, proved=proved, keep_s=keep_s, boot=boot)
+        self.heed = self._volume.heed
         self._sequence = sequence
         self._clock = clock
         self._queue_bytes = queue_bytes

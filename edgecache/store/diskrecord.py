@@ -133,6 +133,18 @@ def decode(key: bytes, value: object, tag: object, *, in_file: bool) -> DiskReco
     )
 
 
+def meta_of(value: object) -> bytes:
+    """The meta alone, without comparing checksums; b"" where there is none to be read."""
+    try:
+        if not isinstance(value, bytes) or value[0] != _VERSION:
+            return b""
+        *_, head_size, meta_size, count = _FIXED.unpack_from(value, _LEAD.size)
+    except (struct.error, IndexError):
+        return b""
+    at = _LEAD.size + _FIXED.size + count * _U32.size + head_size
+    return value[at : at + meta_size]
+
+
 class Checksums:
     """The checksums of a body that comes in pieces of any size."""
 

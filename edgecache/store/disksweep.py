@@ -8,11 +8,12 @@ one. Expired and purged records go in bounded steps. Every call blocks.
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from edgecache.store import diskfiles
+from edgecache.store.diskrecord import DiskRecordError, decode_tag, meta_of
 from edgecache.store.volume import Purged, Volume
 
 STEP = 64
@@ -78,11 +79,15 @@ class Sweep:
         self._scanned_for = -1
         """The purge up to which every record has been compared."""
         self._scanning_for = -1
+        self._compared_for = 0
+        """The pattern up to which every record's URL has been compared."""
+        self._comparing_for = 0
         self._folder = 0
 
     @property
     def clean_through(self) -> int:
-        """No record is left that a hard purge up to this number covers."""
+        """No record is left that a hard purge up to this number covers, and none that is not compared with the patterns
+        up to it."""
         return self._scanned_for
 
     def step(self, now: float) -> int:
@@ -110,8 +115,11 @@ class Sweep:
             with volume.writing():
                 # Whoever compared a record with an older table has stored it when this turn comes.
                 self._scanning_for = sequence
+                self._comparing_for = volume.patterns.newest_pattern() if volume.patterns is not None else 0
         proved = volume.proved()
         rows = volume.database.after(self._row, SCAN)
+        if self._comparing_for > self._compared_for:
+            self._compare(rows)
         bad = [(rowid, name, size) for rowid, tag, name, size in rows if volume.is_purged(tag, proved)]
         if bad:
             with volume.writing():
@@ -121,9 +129,20 @@ class Sweep:
             volume.settle()
         if len(rows) < SCAN:
             self._scanned_for, self._row = self._scanning_for, 0
+            self._compared_for = max(self._compared_for, self._comparing_for)
         else:
             self._row = rows[-1][0]
         return len(bad)
+
+    def _compare(self, rows: Sequence[tuple[int, object, str | None, int]]) -> None:
+        """Have the tags of these records say what patterns do."""
+        patterns = self.volume.patterns
+        assert patterns is not None
+        for rowid, tag, _, _ in rows:
+            with suppress(DiskRecordError):
+                fill_seq, tags = decode_tag(tag)
+                if tags and fill_seq < self._comparing_for:
+                    patterns.settle(meta_of(self.volume.database.value(rowid)), tags, fill_seq)
 
     def _still_purged(self, rowid: int, name: str | None) -> bool:
         """Not replaced since it was read."""

@@ -53,6 +53,7 @@ class TieredStore(MemoryStore):
         self.disk = disk
         self.uses: Callable[[], dict[bytes, int]] = dict
         """How often bodies in files were sent by the fast lane since the last call, by the file's name."""
+        disk.heed(self)
         self._always = always
         self._large = large
         self._keys: dict[bytes, bytes] = {}
@@ -157,9 +158,16 @@ class TieredStore(MemoryStore):
         # No await from here on. Whatever came into memory meanwhile is newer.
         if super().peek(key) is not None:
             return True
+        known = self._compared_record(record)
         if stays and entry.filename is not None:
-            return self.put_file(key, record, FileBody(entry.body_size, 0, entry.generation, entry.filename))
-        return super().put(key, record, chunks)
+            return self.put_file(key, known, FileBody(entry.body_size, 0, entry.generation, entry.filename))
+        return super().put(key, known, chunks)
+
+    def _compared_record(self, record: Record) -> Record:
+        """What is on disk has been compared with the patterns that are forgotten: it counts as filled then."""
+        if not record.tags or not self.late(record.fill_seq) or self.arena.purged(record.fill_seq, record.tags):
+            return record
+        return replace(record, fill_seq=self.arena.retired())
 
     async def _body(self, entry: DiskEntry) -> list[bytes]:
         """All of it: what is in a row, or a part that another part may be joined to."""

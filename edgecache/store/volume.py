@@ -50,6 +50,14 @@ class Purged(Protocol):
     def __call__(self, fill_seq: int, tags: Sequence[int], proved: int = 0, /) -> int: ...
 
 
+class Patterns(Protocol):
+    """What the tier above knows of patterns in force: it can read what is stored. Called from several threads."""
+
+    def newest_pattern(self) -> int: ...
+    def late(self, fill_seq: int) -> bool: ...
+    def settle(self, meta: bytes, tags: Sequence[int], fill_seq: int) -> None: ...
+
+
 @dataclass(slots=True)
 class DiskCounters:
     """Since this process opened the directory."""
@@ -114,6 +122,7 @@ class Volume:
         self.proved = proved
         self.keep_s = keep_s
         self.boot = boot
+        self.patterns: Patterns | None = None
         self.counters = DiskCounters()
         self.wal_limit = min(max(size // 64, 2 << 20), 8 << 20)
         self.spare = min(size // 50, 64 << 20)
@@ -125,6 +134,10 @@ class Volume:
         """Files to unlink, after the transaction that journalled them."""
         self._unlinked: list[str] = []
         """Files unlinked, to be forgotten by the journal in the next transaction."""
+
+    def heed(self, patterns: Patterns) -> None:
+        """From now on compare records with these."""
+        self.patterns = patterns
 
     # --- life ---
 
@@ -336,7 +349,7 @@ class Volume:
             return
         with self.writing():
             for put, columns, tag in rows:
-                if self.purged(put.record.fill_seq, put.record.tags):
+                if self._overtaken(put.record):
                     self.counters.refused += 1
                     if put.name is not None:
                         self._gone.append(put.name)
@@ -353,6 +366,15 @@ class Volume:
                 self.counters.stored += 1
         if settle:
             self.settle()
+
+    def _overtaken(self, record: Record) -> bool:
+        """Has it been purged meanwhile? What is stored now is not compared with older patterns later."""
+        if self.patterns is not None and record.tags:
+            if self.patterns.late(record.fill_seq):
+                return True
+            if record.fill_seq < self.patterns.newest_pattern():
+                self.patterns.settle(record.meta, record.tags, record.fill_seq)
+        return bool(self.purged(record.fill_seq, record.tags))
 
     def _drop_older(self, put: Put) -> None:
         """In a transaction: what this was to take the place of is not to come back, only since this may not be used."""

@@ -102,7 +102,14 @@ def make_coordinator(config: CoordinatorConfig, bus: PurgeBus) -> Coordinator:
     )
     book = TokenBook(tokens_path(config), time.monotonic)
     return Coordinator(
-        bus, book, hub, wall=wall_clock, rate=config.rate, burst=config.burst, wait_s=config.wait_timeout_s
+        bus,
+        book,
+        hub,
+        wall=wall_clock,
+        rate=config.rate,
+        burst=config.burst,
+        wait_s=config.wait_timeout_s,
+        match=config.dialects.patterns == "match",
     )
 
 

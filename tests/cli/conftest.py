@@ -20,9 +20,11 @@ class RunningEdge:
 
 
 @pytest.fixture
-def edge() -> Iterator[RunningEdge]:
+def edge(request: pytest.FixtureRequest) -> Iterator[RunningEdge]:
+    """By parameter, where there is one: its `purge` settings."""
     node = DictNode(objects={"http://a/1": ("news", "front")})
-    server = AdminServer(node, AdminConfig.model_validate({"address": "127.0.0.1:0"}), PurgeConfig(), TOKEN)
+    purge = PurgeConfig.model_validate(getattr(request, "param", {}))
+    server = AdminServer(node, AdminConfig.model_validate({"address": "127.0.0.1:0"}), purge, TOKEN)
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 

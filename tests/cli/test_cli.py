@@ -11,6 +11,7 @@ from edgecache import __version__
 from edgecache.cli import cli
 from edgecache.config.model import Config
 from edgecache.config.options import options
+from edgecache.purge.message import UrlPattern
 from tests.admin.fake import TOKEN
 from tests.cli.conftest import RunningEdge
 
@@ -210,6 +211,27 @@ def test_purge_as_json(edge: RunningEdge) -> None:
     result = run("purge", "--host", "a", "--prefix", "a/b/", "--json", "--to", edge.url, env=AUTH)
     assert json.loads(result.stdout)["sequence"] == 1
     assert (edge.node.orders[0][0].hosts, edge.node.orders[0][0].prefixes) == (("a",), ("a/b/",))
+
+
+@pytest.mark.parametrize("edge", [{"dialects": {"patterns": "match"}}], indirect=True)
+def test_purge_by_pattern(edge: RunningEdge) -> None:
+    given = ("--pattern", r"www.a~\.(png|gif)$", "--pattern", "~^/~user")
+    assert run("purge", *given, "--to", edge.url, env=AUTH).exit_code == 0
+    assert edge.node.orders[0][0].patterns == (UrlPattern(r"\.(png|gif)$", "www.a"), UrlPattern("^/~user"))
+
+
+def test_purge_by_pattern_where_it_is_not_enabled(edge: RunningEdge) -> None:
+    result = run("purge", "--pattern", "~a", "--to", edge.url, env=AUTH)
+    assert result.exit_code == 1
+    assert "set purge.dialects.patterns to match" in result.stderr
+    assert not edge.node.orders
+
+
+@pytest.mark.parametrize("given", ["a.b", "host~", "~"])
+def test_purge_by_what_is_no_pattern(given: str) -> None:
+    result = run("purge", "--pattern", given)
+    assert result.exit_code == 2
+    assert "HOST~REGEX" in result.output
 
 
 def test_a_refusal_is_one_line(edge: RunningEdge) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecache._native.arena import Arena
+from edgecache.purge.bans import cover
 from edgecache.purge.durable import DurablePurges, PurgesLost
-from edgecache.purge.message import PurgeKind, PurgeMessage
+from edgecache.purge.message import PurgeKind, PurgeMessage, UrlPattern
 
 
 class Table:
@@ -146,3 +147,64 @@ def test_sites_noted_by_an_earlier_release(tmp_path: Path) -> None:
     assert durable.note_sites(["a"], 10.0) == {"a": 10.0, "old": 10.0}
     assert durable.note_sites(["a"], 20.0) == {"a": 20.0, "old": 10.0}
     durable.close()
+
+
+# --- patterns ---
+
+
+def pattern(sequence: int, *given: UrlPattern, soft: bool = False) -> PurgeMessage:
+    kind = PurgeKind.SOFT if soft else PurgeKind.HARD
+    return PurgeMessage(sequence, 0.0, kind, (), False, "test", given)
+
+
+def restored(path: Path) -> Arena:
+    arena = Arena(64 << 20, max_object=8 << 10)  # with room for a thousand patterns
+    durable = DurablePurges(path)
+    durable.restore(arena)
+    durable.close()
+    return arena
+
+
+def listed(path: Path) -> list[tuple[int, bool, bytes]]:
+    found = restored(path).patterns()
+    assert found is not None
+    return [(number, soft, text) for number, _, soft, text in found[2]]
+
+
+def test_patterns_are_in_force_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "purges.db"
+    durable = DurablePurges(path)
+    durable.append(
+        [pattern(2, UrlPattern("b", "h"), UrlPattern("c")), message(3, 7), pattern(5, UrlPattern("a"), soft=True)]
+    )
+    durable.append([pattern(5, UrlPattern("a"), soft=True)])
+    durable.close()
+    assert listed(path) == [(2, False, b"h\0b"), (2, False, b"\0c"), (5, True, b"\0a")]
+    assert restored(path).sequence() == 5
+
+
+def test_retired_patterns_are_gone_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "purges.db"
+    durable = DurablePurges(path)
+    durable.append([pattern(number, UrlPattern(f"p{number}")) for number in (2, 4, 6)])
+    durable.retire_patterns(4)
+    durable.close()
+    assert listed(path) == [(6, False, b"\0p6")]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("host", ["h", None])
+def test_beyond_a_thousand_the_oldest_are_widened(tmp_path: Path, host: str | None, soft: bool) -> None:
+    path = tmp_path / "purges.db"
+    durable = DurablePurges(path)
+    durable.append([pattern(2, UrlPattern("old", host), soft=soft)])
+    durable.append([pattern(3, *(UrlPattern(str(i), "other") for i in range(999)))])
+    assert restored(path).purged(1, [cover(UrlPattern("", "h"))]) == 0
+    durable.append([pattern(4, UrlPattern("new", "other"))])
+    durable.close()
+    arena = restored(path)
+    assert len((arena.patterns() or (0, 0, []))[2]) == 1000
+    covered = 1 if soft else 2
+    assert arena.purged(1, [cover(UrlPattern("", "h"))]) == covered
+    assert arena.purged(2, [cover(UrlPattern("", "h"))]) == 0
+    assert arena.purged(1, [cover(UrlPattern("", "elsewhere"))]) == (0 if host else covered)

@@ -12,7 +12,8 @@ with mistakes put in on purpose.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,11 @@ from edgecache.edge.lookup import Shelf
 from edgecache.purge import keeper, sqlite_log
 from edgecache.purge.applier import Applier, Work
 from edgecache.purge.bus import FeedEvent, LogPosition, Purges
+from edgecache.purge.durable import DurablePurges
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.message import PurgeKind, PurgeMessage
-from edgecache.store.memory import MemoryStore
+from edgecache.store.lurker import Lurker
+from edgecache.store.memory import MemoryStore, Record
 from tests.purge.coordinator.kit import memory_folder
 from tests.purge.simulated import fleet
 from tests.purge.simulated.fleet import play, threads
@@ -117,6 +120,37 @@ def purges_forgotten_at_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "restore", forgetful)
 
 
+def patterns_for_what_is_in_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a walk through the entries would that does not think of what is under way."""
+    monkeypatch.setattr(Shelf, "record", _filled_now(Shelf.record))
+
+
+def _filled_now(record: Callable[..., Record]) -> Callable[..., Record]:
+    def made(self: Shelf, *args: object, **named: int) -> Record:
+        newest = self.store.newest_pattern()
+        return record(self, *args, **{**named, "fill_seq": max(named["fill_seq"], newest)})
+
+    return made
+
+
+def patterns_end_before_all_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: Lurker) -> None:
+        pass
+
+    monkeypatch.setattr(fleet, "KINDS", ("pattern", "patterns"))
+    monkeypatch.setattr(Lurker, "round", nothing)
+
+
+def patterns_forgotten_at_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    append = DurablePurges.append
+
+    def forgetful(self: DurablePurges, messages: Iterable[PurgeMessage], position: LogPosition | None = None) -> None:
+        append(self, [replace(message, patterns=()) for message in messages], position)
+
+    monkeypatch.setattr(fleet, "KINDS", ("pattern", "patterns"))
+    monkeypatch.setattr(DurablePurges, "append", forgetful)
+
+
 def never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "silent", lambda _: False)
 
@@ -134,6 +168,9 @@ def purges_forgotten_without_a_look_at_the_disk(monkeypatch: pytest.MonkeyPatch)
         joined_whatever_was_purged,
         nothing_purged_at_a_reset,
         purges_forgotten_at_a_restart,
+        patterns_for_what_is_in_memory_alone,
+        patterns_end_before_all_is_compared,
+        patterns_forgotten_at_a_restart,
         never_silent,
         purges_forgotten_without_a_look_at_the_disk,
     ],

@@ -64,4 +64,4 @@ def _desk(
     max_targets: int | None,
 ) -> Desk:
     names = SiteNames({entry.id: entry.site for entry in config.ids}, sites)
-    return Desk(speak, names, widen=config.patterns == "widen", max_targets=max_targets)
+    return Desk(speak, names, patterns=config.patterns, max_targets=max_targets)

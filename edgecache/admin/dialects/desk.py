@@ -8,6 +8,7 @@ that is connected has confirmed the purge; where one has not in time, the answer
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from edgecache.admin.dialects.cloudflare import CLOUDFLARE
 from edgecache.admin.dialects.fastly import FASTLY
@@ -26,6 +27,9 @@ MAX_BODY_BYTES = 1 << 20
 _NAMES = 5
 _NAME = 60
 """Edges named, and characters of each name."""
+
+Patterns = Literal["refuse", "widen", "match"]
+"""`purge.dialects.patterns`."""
 
 Perform = Callable[[PurgeOrder], Awaitable[PurgeReceipt]]
 """Carries an order out, with the rights of whoever has asked. Raises `PurgeError`."""
@@ -57,12 +61,12 @@ class Desk:
     """Answers in the dialects it is told to speak."""
 
     def __init__(
-        self, speak: Iterable[str], names: SiteNames, *, widen: bool = False, max_targets: int | None = None
+        self, speak: Iterable[str], names: SiteNames, *, patterns: Patterns = "refuse", max_targets: int | None = None
     ) -> None:
         """`speak`: in this order they are asked whose a request is. `max_targets`: fewer than an order may have."""
         dialects = [DIALECTS[name] for name in speak]
         self._names = names
-        self._widen = widen
+        self._patterns = patterns
         self._max_targets = max_targets
         self._routes = [
             Found(dialect, route)
@@ -107,16 +111,14 @@ class Desk:
     def _read(self, found: Found, request: Request, body: bytes) -> Deal:
         match = found.route.match(request)
         assert match is not None  # it has been found by that
-        deal = found.route.read(Ask(request, body, match, self._names, self._widen))
+        deal = found.route.read(
+            Ask(request, body, match, self._names, self._patterns == "widen", self._patterns == "match")
+        )
         for order in deal.orders:
             check_order(order)
-            if self._max_targets is not None and _targets(order) > self._max_targets:
+            if self._max_targets is not None and order.targets > self._max_targets:
                 raise Refused(Fault.TOO_LARGE, f"more than {self._max_targets} targets in one purge")
         return deal
-
-
-def _targets(order: PurgeOrder) -> int:
-    return sum(map(len, (order.urls, order.keys, order.groups, order.hosts, order.prefixes)))
 
 
 def _late(receipts: Iterable[PurgeReceipt]) -> str:

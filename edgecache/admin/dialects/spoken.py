@@ -93,6 +93,8 @@ class Ask:
     names: SiteNames
     widen: bool
     """May a pattern that is no list of tags, hosts or paths be answered by purging something larger?"""
+    compare: bool = False
+    """May one on URLs be compared with what is stored?"""
 
     @property
     def headers(self) -> Headers:

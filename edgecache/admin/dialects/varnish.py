@@ -2,8 +2,9 @@
 
 Varnish bans by regular expressions on what is stored. Here they become purges of what they list (`patterns`): tags,
 hosts, paths. Several conditions in one ban all have to hold there; here the narrowest of them that is a tag is purged,
-which covers no less. A pattern that lists nothing is refused, or widened where the configuration allows it. Objects
-are not counted, since they are not searched for: where a VCL says how many, the answers here count keys.
+which covers no less. A pattern that lists nothing is refused; widened where the configuration says so; or, if it is one
+on URLs, compared with what is stored, as there (`purge.bans`). Objects are not counted, since nothing is searched for:
+where a VCL says how many, the answers here count keys.
 
 Tags in a purge belong to every site, since Varnish has no sites.
 """
@@ -25,7 +26,7 @@ from edgecache.admin.dialects.spoken import (
     url_of,
 )
 from edgecache.http.headers import Headers
-from edgecache.purge.message import PurgeKind, PurgeOrder
+from edgecache.purge.message import PurgeKind, PurgeOrder, UrlPattern
 
 _SOURCE = "varnish"
 _TAG_FIELDS = ("x-cache-tags", "cache-tags")
@@ -157,9 +158,12 @@ def _where(ask: Ask, *, hosts: tuple[str, ...] | None, url: str) -> PurgeOrder:
         found = patterns.paths(url)
     except NoListError:
         found = None
+    if ask.compare and (found is None or not found.exact or hosts is None):
+        on = (None,) if hosts is None else hosts
+        return PurgeOrder(patterns=tuple(UrlPattern(url, host) for host in on), source=_SOURCE)
     if (found is None or not found.exact or hosts is None) and not ask.widen:
         why = "names no host: add X-Host" if found is not None and found.exact else "is no path and no beginning of one"
-        raise _pattern(f"{url} {why}")
+        raise _pattern(f"{url} {why}", "purge.dialects.patterns to match or widen")
     if found is None or hosts is None:
         return _whole(hosts)
     if not found.below:
@@ -173,11 +177,11 @@ def _whole(hosts: tuple[str, ...] | None) -> PurgeOrder:
     return PurgeOrder(hosts=hosts, source=_SOURCE)
 
 
-def _pattern(why: str) -> Refused:
+def _pattern(why: str, setting: str = "purge.dialects.patterns to widen") -> Refused:
     return Refused(
         Fault.BAD,
-        f"{why}, and edgecache matches no patterns against what is stored: name tags, hosts or paths, or set "
-        "purge.dialects.patterns to widen",
+        f"{why}, and edgecache matches no such patterns against what is stored: name tags, hosts or paths, or set "
+        f"{setting}",
     )
 
 

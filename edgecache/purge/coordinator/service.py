@@ -21,6 +21,7 @@ from edgecache.purge.coordinator.limits import RateLimiter, cost
 from edgecache.purge.coordinator.tokens import Denied, Grant, TokenBook
 from edgecache.purge.frames import IDEMPOTENCY_KEY
 from edgecache.purge.message import PurgeError, PurgeOrder
+from edgecache.purge.patterns import check_enabled
 from edgecache.purge.tags import check_order
 
 _log = logging.getLogger("edgecache.purge")
@@ -75,8 +76,10 @@ class Coordinator:
         rate: float,
         burst: float,
         wait_s: float = 10.0,
+        match: bool = False,
     ) -> None:
-        """`wait_s`: how long a purge waits for edges where its caller does not say."""
+        """`wait_s`: how long a purge waits for edges where its caller does not say. `match`: purges may name regular
+        expressions."""
         self.bus = bus
         self.book = book
         self.hub = hub
@@ -84,6 +87,7 @@ class Coordinator:
         self.draining = False
         self._limiter = RateLimiter(rate, burst)
         self._wait_s = wait_s
+        self._match = match
         self._counts = _Counts()
         self._since = wall()
         self._compacting: asyncio.Task[None] | None = None
@@ -124,13 +128,14 @@ class Coordinator:
             raise Refused(400, "an idempotency key is 1 to 200 visible ASCII characters", path="Idempotency-Key")
         try:
             order = grant.narrowed(order)
+            check_enabled(order, enabled=self._match, setting="coordinator.dialects.patterns")
             check_order(order)
         except Denied as error:
             self._counts.denied += 1
             raise Refused(403, str(error), code="scope") from None
         except PurgeError as error:
             raise Refused(error.status, error.detail, path=error.path) from None
-        amount = cost(sum(map(len, (order.urls, order.keys, order.hosts, order.prefixes, order.groups))))
+        amount = cost(order.targets)
         if pause := self._limiter.take(grant.name, amount, self.hub.clock(), grant.rate):
             self._counts.limited += 1
             raise Refused(429, "this token purges more often than it may", retry_s=pause)

@@ -8,6 +8,7 @@ changed: a token that was removed is gone within a second, without a restart.
                                "created": SECONDS}, …]}
 """
 
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -81,23 +82,15 @@ class Grant:
             raise Denied(f"this token purges sites by name; name one of {', '.join(self.sites)}")
         if site not in self.sites:
             raise Denied(f"this token does not purge the site {site!r}")
-        for what, targets in (("URL", order.urls), ("host", order.hosts), ("prefix", order.prefixes)):
+        patterns = tuple(pattern.host or "of every host" for pattern in order.patterns)
+        named = (("URL", order.urls), ("host", order.hosts), ("prefix", order.prefixes), ("pattern on", patterns))
+        for what, targets in named:
             for target in targets:
                 if not self._own(_host_of(target)):
                     raise Denied(f"this token does not purge the {what} {target[:100]!r}")
         if site == order.site:
             return order
-        return PurgeOrder(
-            urls=order.urls,
-            keys=order.keys,
-            hosts=order.hosts,
-            prefixes=order.prefixes,
-            everything=order.everything,
-            site=site,
-            kind=order.kind,
-            source=order.source,
-            groups=order.groups,
-        )
+        return dataclasses.replace(order, site=site)
 
     def _own(self, host: str) -> bool:
         return any(host == own or (own.startswith("*.") and host.endswith(own[1:])) for own in self.hosts)

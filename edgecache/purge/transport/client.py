@@ -147,5 +147,7 @@ def token_from(path: str | None) -> Callable[[], str | None]:
 def _body(order: PurgeOrder, *, wait: bool) -> dict[str, Any]:
     lists = {name: list(getattr(order, name)) for name in ("urls", "keys", "groups", "hosts", "prefixes")}
     body: dict[str, Any] = {name: values for name, values in lists.items() if values}
+    if order.patterns:
+        body["patterns"] = [{"url": pattern.url, "host": pattern.host} for pattern in order.patterns]
     body |= {"all": order.everything, "soft": order.kind is PurgeKind.SOFT, "wait": wait}
     return body if order.site is None else {**body, "site": order.site}

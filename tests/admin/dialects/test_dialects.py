@@ -14,7 +14,7 @@ from edgecache.admin.dialects.spoken import Answer, SiteNames
 from edgecache.admin.tokens import TokenCheck
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request
-from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeKind, PurgeOrder, PurgeReceipt
+from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeKind, PurgeOrder, PurgeReceipt, UrlPattern
 
 TOKEN = "the-token-of-these-tests"
 SOFT = PurgeKind.SOFT
@@ -467,14 +467,16 @@ async def test_cloudflare_refuses(zone: str, body: object, status: int, code: in
         pytest.param("PURGEKEYS /", {}, 400, "Neither header XKey-Purge or XKey-SoftPurge set", id="no-keys"),
         pytest.param("PURGEKEYS /", {"xkey-purge": " , "}, 400, "no keys", id="empty-keys"),
         pytest.param("PURGE /", {"xkey": ""}, 400, "no keys", id="empty-xkey"),
-        pytest.param("BAN /", {"X-Host": "a", "X-Url": r"\.png$"}, 400, "matches no patterns", id="suffix"),
-        pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/blog"}, 400, "matches no patterns", id="beginning-of-a-name"),
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": r"\.png$"}, 400, "matches no such patterns", id="suffix"),
+        pytest.param(
+            "BAN /", {"X-Host": "a", "X-Url": "^/blog"}, 400, "matches no such patterns", id="beginning-of-a-name"
+        ),
         pytest.param("BAN /", {"X-Url": "^/blog/"}, 400, "add X-Host", id="path-without-host"),
         pytest.param("BAN /", {"X-Host": r"^[a-z]+\.b$"}, 400, "lists no hosts", id="host-pattern"),
         pytest.param("BAN /", {"X-Cache-Tags": "a[0-9]+"}, 400, "lists no tags", id="tag-pattern"),
         pytest.param("BAN /", {"X-Content-Type": "image/png"}, 400, "x-content-type", id="content-type"),
-        pytest.param("BAN /a(b|c)", {}, 400, "matches no patterns", id="own-url"),
-        pytest.param("PURGE /a.+b", {"X-Purge-Method": "regex"}, 400, "matches no patterns", id="wordpress"),
+        pytest.param("BAN /a(b|c)", {}, 400, "matches no such patterns", id="own-url"),
+        pytest.param("PURGE /a.+b", {"X-Purge-Method": "regex"}, 400, "matches no such patterns", id="wordpress"),
     ],
 )
 async def test_varnish_refuses(line: str, fields: dict[str, str], status: int, words: str) -> None:
@@ -498,9 +500,62 @@ async def test_varnish_refuses(line: str, fields: dict[str, str], status: int, w
 )
 async def test_patterns_widened(line: str, fields: dict[str, str], expected: PurgeOrder) -> None:
     log = Log()
-    _, answer = await ask(desk(widen=True), log, line, {**AUTH["varnish"], **fields})
+    _, answer = await ask(desk(patterns="widen"), log, line, {**AUTH["varnish"], **fields})
     assert answer.response.status == 200
     assert [given_order(each) for each in log.orders] == [expected]
+
+
+PNG = UrlPattern(r"\.png$", "a")
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "expected"),
+    [
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": r"\.png$"}, order(patterns=[PNG]), id="suffix"),
+        pytest.param("BAN /", {"X-Url": r"\.png$"}, order(patterns=[UrlPattern(r"\.png$")]), id="every-host"),
+        pytest.param("BAN /", {"X-Url": "^/a/"}, order(patterns=[UrlPattern("^/a/")]), id="path-on-every-host"),
+        pytest.param(
+            "BAN /",
+            {"X-Host": "^(a|b)$", "X-Url": "^/b/log"},
+            order(patterns=[UrlPattern("^/b/log", "a"), UrlPattern("^/b/log", "b")]),
+            id="two-hosts",
+        ),
+        pytest.param(
+            "PURGE /.*.png",
+            {"X-Purge-Method": "regex", "Host": "a"},
+            order(patterns=[UrlPattern("/.*.png", "a")]),
+            id="wp",
+        ),
+        pytest.param("BAN /a(b|c)+", {"Host": "a"}, order(patterns=[UrlPattern("/a(b|c)+", "a")]), id="own-url"),
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/b/"}, order(prefixes=["http://a/b/"]), id="a-path-stays-one"),
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/b$"}, order(urls=["http://a/b"]), id="a-url-stays-one"),
+        pytest.param("BAN /", {"X-Cache-Tags": "(a|b)"}, order(keys=["a", "b"]), id="tags-stay-tags"),
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": ".*"}, order(hosts=["a"]), id="all-of-a-host"),
+    ],
+)
+async def test_patterns_compared(line: str, fields: dict[str, str], expected: PurgeOrder) -> None:
+    log = Log()
+    _, answer = await ask(desk(patterns="match"), log, line, {**AUTH["varnish"], **fields}, host="a")
+    assert answer.response.status == 200, answer.response.reason
+    assert [given_order(each) for each in log.orders] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "words"),
+    [
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/(a"}, "not a regular expression", id="not-closed"),
+        pytest.param("BAN /", {"X-Url": "(?!a)b"}, "not a regular expression", id="look-around"),
+        pytest.param("BAN /", {"X-Url": "(a|b){2}" * 200}, "1 to 1024", id="too-long"),
+        pytest.param("BAN /", {"X-Host": r"^[a-z]+\.b$"}, "lists no hosts", id="host-pattern"),
+        pytest.param("BAN /", {"X-Cache-Tags": "a[0-9]+"}, "lists no tags", id="tag-pattern"),
+        pytest.param("BAN /", {"X-Content-Type": "image/png"}, "x-content-type", id="content-type"),
+    ],
+)
+async def test_patterns_that_cannot_be_compared(line: str, fields: dict[str, str], words: str) -> None:
+    log = Log()
+    _, answer = await ask(desk(patterns="match"), log, line, {**AUTH["varnish"], **fields})
+    assert (answer.response.status, words in answer.response.reason) == (400, True), answer.response.reason
+    assert not log.orders
 
 
 @pytest.mark.parametrize(
@@ -587,7 +642,7 @@ async def test_anything_is_answered(method: str, path: str, rest: str, fields: d
     """With a status, and carried out only as a whole."""
     log = Log()
     asked = Request(method, "http", "h", path + rest, Headers({**fields, "Authorization": f"Bearer {TOKEN}"}.items()))
-    at = desk(widen=len(rest) % 2 == 0)
+    at = desk(patterns=("refuse", "widen", "match")[len(rest) % 3])
     if (found := at.find(asked)) is None:
         return
     answer = await at.answer(found, asked, body, by_token(TokenCheck(TOKEN), log))

@@ -92,6 +92,7 @@ class World:
         certificates: bool = False,
         trust: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        match: bool = False,
     ) -> AsyncIterator[Running]:
         path = self.folder / "tokens.json"
         for scope in Scope:
@@ -101,7 +102,9 @@ class World:
         await log.start()
         hub = Hub(log, wall=wall_clock, heartbeat_s=heartbeat_s, stall_s=stall_s, most=most)
         clock = asyncio.get_running_loop().time
-        coordinator = Coordinator(log, TokenBook(path, clock), hub, wall=wall_clock, rate=rate, burst=burst, wait_s=5.0)
+        coordinator = Coordinator(
+            log, TokenBook(path, clock), hub, wall=wall_clock, rate=rate, burst=burst, wait_s=5.0, match=match
+        )
         await coordinator.start()
         server = CoordinatorServer(coordinator, Address(host, port), tls=tls, certificates=certificates)
         try:

@@ -43,6 +43,23 @@ async def test_what_is_wrong_is_named_and_nothing_is_logged(
     assert running.log.state().head == 0
 
 
+async def test_patterns_only_where_they_are_enabled(world: World) -> None:
+    named = {"keys": ["k"], "patterns": [{"url": r"\.png$"}, {"url": "^/a", "host": "h"}]}
+    async with world.coordinator() as running:
+        status, answer = await running.ask("POST", "/v1/purge", json=named)
+        assert (status, answer["error"]["path"]) == (400, "patterns")
+        assert "coordinator.dialects.patterns to match" in answer["error"]["message"]
+        assert running.log.state().head == 0
+    async with world.coordinator(match=True) as running:
+        status, answer = await running.ask("POST", "/v1/purge", json={"patterns": [{"url": "a"}, {"url": "("}]})
+        assert (status, answer["error"]["path"]) == (400, "patterns[1].url")
+        assert running.log.state().head == 0
+        status, _ = await running.ask("POST", "/v1/purge", json=named)
+        assert status == 200
+        (record,) = await running.log.read(0, 10)
+        assert json.loads(record.text)["patterns"] == named["patterns"]
+
+
 async def test_other_media_types_and_broken_json(running: Running) -> None:
     json_type = {"Content-Type": "application/json"}
     for data, headers, status in (

@@ -10,7 +10,7 @@ import pytest
 from edgecache.purge.coordinator import tokens
 from edgecache.purge.coordinator.limits import RateLimiter, cost
 from edgecache.purge.coordinator.tokens import Denied, Grant, Scope, TokenBook, TokensError
-from edgecache.purge.message import PurgeOrder
+from edgecache.purge.message import PurgeOrder, UrlPattern
 from tests.purge.coordinator.kit import LightEdge, Running, World
 
 
@@ -125,6 +125,7 @@ ADMIN = dataclasses.replace(SHOP, scopes=frozenset({Scope.ADMIN}))
         pytest.param(SHOP, PurgeOrder(urls=("http://a.shop.example/",)), "shop", id="url-below"),
         pytest.param(SHOP, PurgeOrder(hosts=("shop.example:80",)), "shop", id="host"),
         pytest.param(SHOP, PurgeOrder(prefixes=("shop.example/a/",)), "shop", id="prefix"),
+        pytest.param(SHOP, PurgeOrder(patterns=(UrlPattern("x", "SHOP.example"),)), "shop", id="pattern"),
         pytest.param(SHOP, PurgeOrder(prefixes=("https://shop.example/a/",)), "shop", id="prefix-scheme"),
     ],
 )
@@ -143,6 +144,8 @@ def test_what_a_token_allows(grant: Grant, order: PurgeOrder, site: str | None) 
         pytest.param(SHOP, PurgeOrder(urls=("http://notshop.example/",)), id="url-ending"),
         pytest.param(SHOP, PurgeOrder(urls=("http://[/",)), id="url-malformed"),
         pytest.param(SHOP, PurgeOrder(hosts=("blog.example",)), id="host"),
+        pytest.param(SHOP, PurgeOrder(patterns=(UrlPattern("x", "blog.example"),)), id="pattern"),
+        pytest.param(SHOP, PurgeOrder(patterns=(UrlPattern("x"),)), id="pattern-on-every-host"),
         pytest.param(SHOP, PurgeOrder(prefixes=("blog.example/shop.example/",)), id="prefix"),
         pytest.param(dataclasses.replace(SHOP, hosts=()), PurgeOrder(hosts=("shop.example",)), id="no-hosts"),
     ],

@@ -31,16 +31,19 @@ from edgecache.purge.forgetting import Forgetting
 from edgecache.purge.keeper import PurgeKeeper, restore
 from edgecache.purge.ledger import Retention
 from edgecache.purge.log import LocalLog
-from edgecache.purge.message import PurgeKind, PurgeOrder
+from edgecache.purge.message import PurgeKind, PurgeOrder, UrlPattern
 from edgecache.purge.orderbook import SharedOrders
 from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.purge.transport.pace import Pace
 from edgecache.purge.transport.websocket import WebSocketFeed
+from edgecache.store.lurker import Lurker
 from edgecache.store.memory import MemoryStore
 from edgecache.store.tiers import TieredStore
 from tests.purge.simulated.parts import PATHS, SimConnection, SimDisk, SimExchange, SimOrigin, SimSocket, Versions, wall
 from tests.purge.simulated.world import Machine, Threads, VirtualLoop, Wire
 
+KINDS = ("url", "own", "prefix", "key", "host", "all", "site", "pattern", "pattern", "patterns")
+"""What is purged by, as often as it stands here."""
 HEARTBEAT_S = 0.5
 MAX_SILENCE_S = 2.0
 CONFIG = Config.model_validate(
@@ -112,7 +115,7 @@ class SimCoordinator(Machine):
     async def start(self) -> None:
         await self.log.start()
         hub = Hub(self.log, wall=wall, heartbeat_s=HEARTBEAT_S, stall_s=2.0)
-        self.service = Coordinator(self.log, None, hub, wall=wall, rate=0, burst=1, wait_s=2.0)  # type: ignore[arg-type]
+        self.service = Coordinator(self.log, None, hub, wall=wall, rate=0, burst=1, wait_s=2.0, match=True)  # type: ignore[arg-type]
         await hub.start()
 
     def accept(self, socket: SimSocket, down: Wire, up: Wire) -> None:
@@ -174,8 +177,14 @@ class SimEdge(Machine):
             self.disk.purged, self.disk.proved = self.arena.purged, self.arena.proved
             keeper = PurgeKeeper(path, self.disk.forget_all, sequence=self.arena.sequence, retry_s=0.1)
             keeper.start()
+        match = self.chance.random() < 0.7
         config = PurgeConfig.model_validate(
-            {"coordinator": "http://c", "max_silence": MAX_SILENCE_S, "when_silent": self.when_silent}
+            {
+                "coordinator": "http://c",
+                "max_silence": MAX_SILENCE_S,
+                "when_silent": self.when_silent,
+                "dialects": {"patterns": "match" if match else "refuse"},
+            }
         )
         trust_at_start(self.arena, config)
         sites = Sites([Site(policy=POLICY, origin=self.fleet.origin)])
@@ -188,13 +197,13 @@ class SimEdge(Machine):
             book=SharedOrders(size=1 << 16),
             keeper=keeper,
         )
-        memory = MemoryStore(self.arena, b"0" * 16)
+        store = memory = MemoryStore(self.arena, b"0" * 16)
         for _ in range(2):
             store = TieredStore(memory, self.disk, always=True, large=0) if self.disk is not None else memory  # type: ignore[arg-type]
             self.pipelines.append(
                 Pipeline(
                     sites=sites,
-                    shelf=Shelf(store),
+                    shelf=Shelf(store, keep_urls=match and self.chance.random() < 0.9),
                     clock=wall,
                     hop=Hop(),
                     purge=log.append,
@@ -215,13 +224,18 @@ class SimEdge(Machine):
             feed=lambda _config, _name: SimFeed(self),
         )
         await self.following.start()
-        self.begin(self._forget())
+        disk = self.disk
+        scanned = (lambda: disk.clean_through) if disk is not None else None
+        patience_s = self.chance.choice((0.3, 3.0, 30.0))
+        lurker = Lurker(store, scanned=scanned, keeper=keeper, clock=clock, patience_s=patience_s)
+        self.begin(lurker.run())
+        self.begin(self._forget(lurker))
 
-    async def _forget(self) -> None:
+    async def _forget(self, lurker: Lurker) -> None:
         """What nothing stored needs, as the control process does, now and then."""
         disk = self.disk
         clean = None if disk is None else lambda: disk.clean_through
-        forgetting = Forgetting(self.arena, clock=clock, disk_clean=clean)
+        forgetting = Forgetting(self.arena, clock=clock, disk_clean=clean, compare=lurker.round)
         while True:
             await asyncio.sleep(self.chance.random())
             if disk is not None and self.chance.random() < 0.7:
@@ -382,8 +396,13 @@ class Fleet:
             return
         chance = self.chance
         path = chance.choice(PATHS)
-        kind = chance.choice(("url", "own", "prefix", "key", "host", "all", "site"))
-        covered = {"url": (path,), "own": (path,), "prefix": tuple(p for p in PATHS if p[:3] == path[:3])}
+        kind = chance.choice(KINDS)
+        covered = {
+            "url": (path,),
+            "own": (path,),
+            "pattern": (path,),
+            "prefix": tuple(p for p in PATHS if p[:3] == path[:3]),
+        }
         mark = f"order-{len(self.orders)}"
         given: dict[str, dict[str, Any]] = {
             "url": {"urls": (f"http://h{path}",)},
@@ -391,6 +410,8 @@ class Fleet:
             "host": {"hosts": ("h",)},
             "all": {"everything": True},
             "site": {"everything": True, "site": "default"},
+            "pattern": {"patterns": (UrlPattern(f"^{path[:2]}.*[{path[3:]}]$", chance.choice((None, "h"))),)},
+            "patterns": {"patterns": (UrlPattern("a"), UrlPattern("/[b-z]+/", "h"))},
         }
         keys = {"own": (path.replace("/", "-"),), "key": ("page",)}.get(kind, ())
         paths = covered.get(kind, PATHS)

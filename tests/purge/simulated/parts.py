@@ -14,6 +14,7 @@ from edgecache.http.errors import OriginError
 from edgecache.http.headers import Headers
 from edgecache.http.message import BodyStream, EmptyBody, Request, Response
 from edgecache.store.memory import Record
+from edgecache.store.volume import Patterns
 from tests.purge.simulated.world import Machine, VirtualLoop, Wire
 
 PATHS = ("/a/1", "/a/2", "/b/1")
@@ -148,6 +149,17 @@ class SimDisk:
         self.proved: Callable[[], int] = lambda: 0
         self.clean_through = -1
         self.machine: Machine | None = None
+        self.patterns: Patterns | None = None
+
+    def heed(self, patterns: Patterns) -> None:
+        self.patterns = patterns
+
+    def _overtaken(self, record: Record) -> bool:
+        if self.patterns is not None and record.tags:
+            if self.patterns.late(record.fill_seq):
+                return True
+            self.patterns.settle(record.meta, record.tags, record.fill_seq)
+        return bool(self.purged(record.fill_seq, record.tags, 0))
 
     def _later(self, work: Callable[[], object]) -> bool:
         machine = self.machine
@@ -159,7 +171,7 @@ class SimDisk:
         data = b"".join(body)
 
         def work() -> None:
-            if not self.purged(record.fill_seq, record.tags, 0):
+            if not self._overtaken(record):
                 self._generation += 1
                 self.content[key] = (self._generation, record, data)
 
@@ -201,8 +213,10 @@ class SimDisk:
         )
 
     def sweep(self, sequence: int) -> None:
-        """Drop what hard purges up to this number cover."""
+        """Drop what hard purges up to this number cover, and have the rest compared with the patterns in force."""
         for key, (_, record, _) in list(self.content.items()):
+            if record.tags and self.patterns is not None:
+                self.patterns.settle(record.meta, record.tags, record.fill_seq)
             if self.purged(record.fill_seq, record.tags, self.proved()) == 2:
                 del self.content[key]
         self.clean_through = sequence
