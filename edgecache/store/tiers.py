@@ -5,7 +5,7 @@ blocks. The disk is written behind: `put` and `freshen` queue what is worth it, 
 
 What is worth it: with `admit="always"` everything; else what is large, what is stored anew after it was asked for, and
 what somebody has asked for some time after it was stored, whichever process answered: the arena notes each use, and the
-entries stored lately are looked at a few times (`LOOK_AFTER_S`).
+entries not yet written are looked at now and then (`LOOK_AFTER_S`).
 
 The disk never holds an older version than memory: what replaces something is written, or what it replaces removed.
 
@@ -38,7 +38,8 @@ KEYS_MAX = 65_536
 PENDING_MAX = 65_536
 """Entries stored lately and not yet written: about 12 MiB when full; the oldest are forgotten."""
 LOOK_AFTER_S = (2.0, 20.0, 200.0)
-"""When an entry is looked at, after it was stored or looked at last."""
+"""When an entry is looked at, after it was stored or looked at last; from then on as often as the last says, for as
+long as it is in memory."""
 _LOOK_AT_ONCE = 256
 _SLICED = int(StoredFlag.SLICED)
 """A manifest is worth as much as its slices, which are on disk already."""
@@ -322,8 +323,8 @@ class TieredStore(MemoryStore):
                 if not pending or pending[0][0] > now:
                     break
                 _, key = pending.popleft()
-                if not self._consider(key) and times + 1 < len(LOOK_AFTER_S):
-                    self._later(times + 1, key)
+                if key in self._unwritten and not self._consider(key):
+                    self._later(min(times + 1, len(LOOK_AFTER_S) - 1), key)
 
 
 def _record(entry: AnyEntry) -> Record:

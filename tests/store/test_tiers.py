@@ -90,15 +90,19 @@ async def test_what_it_replaced_is_not_left_on_disk(tmp_path: Path, newer: str) 
 
 async def test_only_what_is_asked_for_again_or_large_is_written(tmp_path: Path) -> None:
     async with tiered(tmp_path, always=False, large=1000) as store:
-        for text, size in (("once", 10), ("again", 10), ("later", 10), ("large", 1000)):
+        for text, size in (("once", 10), ("again", 10), ("later", 10), ("much later", 10), ("large", 1000)):
             store.put(store.key(text), record(text), [bytes(size)])
         read(store, "again")
         now = tiers.wall_clock()
         store.look(now + tiers.LOOK_AFTER_S[0])
         read(store, "later")
+        store.look(now + sum(tiers.LOOK_AFTER_S[:2]))
         store.look(now + sum(tiers.LOOK_AFTER_S))
+        read(store, "much later")
+        store.look(now + sum(tiers.LOOK_AFTER_S) + 10 * tiers.LOOK_AFTER_S[-1])
         await store.disk.flush()
-        for text, there in (("once", False), ("again", True), ("later", True), ("large", True)):
+        found = ("again", "later", "much later", "large")
+        for text, there in (("once", False), *((text, True) for text in found)):
             entry = await store.disk.get(disk_key(text))
             assert (entry is not None) == there, text
             if entry is not None:
