@@ -5,16 +5,28 @@ and as strict in framing, takes any token. It costs a coordinator some 20 micros
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParserPy
 
 FIELD_LINE_BYTES: Final = 64 * 1024
 """Clients of other products write whole lists of tags into a field."""
 _BUFFER_BYTES: Final = 1 << 16
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """What clients do wrong they are told. Whoever reaches the port could fill the log with it."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+LOG: Final = logging.getLogger("edgecache.admin.http")
+"""For aiohttp: `AppRunner(logger=LOG)`."""
+LOG.addFilter(_worth_a_line)
 
 
 async def listen(

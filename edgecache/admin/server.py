@@ -5,7 +5,7 @@ import socket
 
 from aiohttp import web
 
-from edgecache.admin.anymethod import listen
+from edgecache.admin.anymethod import LOG, listen
 from edgecache.admin.api import Access, make_app
 from edgecache.admin.dialects.desk import Desk
 from edgecache.admin.node import Node
@@ -34,7 +34,7 @@ class AdminServer:
             purge.dialects.patterns == "match",
         )
         self._runner = web.AppRunner(
-            make_app(node, self._access, desk), handle_signals=False, access_log=None, shutdown_timeout=2.0
+            make_app(node, self._access, desk), handle_signals=False, access_log=None, logger=LOG, shutdown_timeout=2.0
         )
         self._server: asyncio.Server | None = None
         self.address = config.address

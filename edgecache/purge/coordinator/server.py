@@ -6,7 +6,7 @@ import ssl
 
 from aiohttp import web
 
-from edgecache.admin.anymethod import listen
+from edgecache.admin.anymethod import LOG, listen
 from edgecache.admin.dialects.desk import Desk
 from edgecache.config.units import Address
 from edgecache.http.sockets import bind
@@ -35,7 +35,7 @@ class CoordinatorServer:
         self._coordinator = coordinator
         self._tls = tls
         app = make_app(coordinator, open_reads=address.loopback, hosts=hosts, certificates=certificates, desk=desk)
-        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=DRAIN_S)
+        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, logger=LOG, shutdown_timeout=DRAIN_S)
         self._server: asyncio.Server | None = None
         self.address = address
         """Where it listens; the port is known once started."""
