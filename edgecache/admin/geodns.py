@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from edgecache.admin.anymethod import LOG
 from edgecache.admin.api import METRICS_TYPE, Access, ApiError, errors, guard
 from edgecache.admin.tokens import TokenCheck
 from edgecache.config.listeners import AdminConfig
@@ -120,7 +121,7 @@ class GeoAdminServer:
         access = Access(TokenCheck(token), config.address.loopback, config.hosts)
         self._config = config
         self._runner = web.AppRunner(
-            make_app(node, access), handle_signals=False, access_log=None, shutdown_timeout=2.0
+            make_app(node, access), handle_signals=False, access_log=None, logger=LOG, shutdown_timeout=2.0
         )
         self.address = config.address
 
