@@ -45,6 +45,9 @@ class PurgeBody(BaseModel):
     urls: list[Target] = Field(default=[], description="Absolute URLs; every variant of each is purged.")
     keys: list[Target] = Field(default=[], description="Surrogate keys, compared octet for octet.")
     groups: list[Target] = Field(default=[], description="Keys that may hold spaces: cache groups (RFC 9875), tags.")
+    caseless: list[Target] = Field(
+        default=[], description="Keys that mean what they are in lower case (ASCII) too, as Cloudflare compares tags."
+    )
     hosts: list[Target] = Field(default=[], description="Hosts with everything on them.")
     prefixes: list[Target] = Field(
         default=[],
@@ -65,7 +68,7 @@ class PurgeBody(BaseModel):
 
     @property
     def targets(self) -> int:
-        named = (self.urls, self.keys, self.groups, self.hosts, self.prefixes)
+        named = (self.urls, self.keys, self.groups, self.caseless, self.hosts, self.prefixes)
         return sum(map(len, named)) + len(self.patterns) + self.all
 
     def order(self, source: str) -> PurgeOrder:
@@ -73,6 +76,7 @@ class PurgeBody(BaseModel):
             urls=tuple(self.urls),
             keys=tuple(self.keys),
             groups=tuple(self.groups),
+            caseless=tuple(self.caseless),
             hosts=tuple(self.hosts),
             prefixes=tuple(self.prefixes),
             patterns=tuple(UrlPattern(pattern.url, pattern.host) for pattern in self.patterns),

@@ -12,7 +12,7 @@ def summary(order: PurgeOrder) -> tuple[str, int, str]:
     """Its kind, how many targets it names, and which, shortened."""
     parts = ["everything"] if order.everything else []
     count = len(parts)
-    for name in ("keys", "urls", "hosts", "prefixes", "groups"):
+    for name in ("keys", "caseless", "urls", "hosts", "prefixes", "groups"):
         values = getattr(order, name)
         count += len(values)
         if values:

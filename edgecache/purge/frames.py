@@ -13,9 +13,9 @@ a `FrameError`, and the connection is closed with its reason.
       {"type": "purges", "entries": [{"seq": N, "time": T, "order": ORDER}, …]}
       {"type": "heartbeat", "head": N, "time": T}
 
-    ORDER  {"kind": "hard"|"soft", "source": TEXT} and, where not empty, "urls", "keys", "groups", "hosts", "prefixes"
-           (lists of text), "patterns" (list of {"url": TEXT, "host": TEXT or left out}), "everything" (true), "site"
-           (text)
+    ORDER  {"kind": "hard"|"soft", "source": TEXT} and, where not empty, "urls", "keys", "caseless", "groups", "hosts",
+           "prefixes" (lists of text), "patterns" (list of {"url": TEXT, "host": TEXT or left out}), "everything"
+           (true), "site" (text)
 """
 
 import json
@@ -45,7 +45,7 @@ IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 
 _PLAIN_ACK: Final = re.compile(r'\{"type":"ack","position":(0|[1-9][0-9]{0,14})\}', re.ASCII)
 """An ack as `ack_frame` writes it: by far the most of what a coordinator hears."""
-_LISTS: Final = ("urls", "keys", "groups", "hosts", "prefixes")
+LISTS: Final = ("urls", "keys", "caseless", "groups", "hosts", "prefixes")
 
 
 class FrameError(Exception):
@@ -68,7 +68,7 @@ class Ack:
 def order_text(order: PurgeOrder) -> str:
     """The canonical text: the same order gives the same text."""
     body: dict[str, Any] = {"kind": order.kind.value, "source": order.source}
-    for name in _LISTS:
+    for name in LISTS:
         if values := getattr(order, name):
             body[name] = list(values)
     if order.patterns:
@@ -193,7 +193,7 @@ def _entries(body: dict[str, Any]) -> tuple[LogEntry, ...]:
 
 def _order(body: dict[str, Any]) -> PurgeOrder:
     lists: dict[str, tuple[str, ...]] = {}
-    for name in _LISTS:
+    for name in LISTS:
         values = body.get(name, [])
         if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
             raise FrameError(f"{name} is not a list of texts")

@@ -38,6 +38,9 @@ class PurgeOrder:
     kind: PurgeKind = PurgeKind.HARD
     source: str = "admin"
     """Who asked, for the audit record; never a secret."""
+    caseless: tuple[str, ...] = ()
+    """Surrogate keys, spaces allowed, that mean themselves and what they are in lower case (of ASCII): as Cloudflare
+    compares tags, where `Cache-Tag` makes keys in lower case too."""
     groups: tuple[str, ...] = ()
     """Cache groups (RFC 9875): surrogate keys that may be any text, spaces included."""
     patterns: tuple[UrlPattern, ...] = ()
@@ -45,7 +48,7 @@ class PurgeOrder:
     @property
     def targets(self) -> int:
         """How many things it names, beside everything."""
-        named = (self.urls, self.keys, self.groups, self.hosts, self.prefixes, self.patterns)
+        named = (self.urls, self.keys, self.caseless, self.groups, self.hosts, self.prefixes, self.patterns)
         return sum(map(len, named))
 
 

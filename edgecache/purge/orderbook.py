@@ -70,7 +70,7 @@ class KeptOrders:
             in_force = apply
 
             def apply() -> PurgeMessage:
-                return replace(in_force(), tags=(), everything=False)
+                return replace(in_force(), tags=(), everything=False, patterns=())
 
         if entry.key is not None:
             appended = await self._keeper.keep_once(entry, apply)

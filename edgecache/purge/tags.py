@@ -59,6 +59,7 @@ def order_tags(
     for url in order.urls:
         texts.extend(f"u {key.partition('://')[2]}" for key in cache_keys(url))
     texts.extend(f"k {site}\0{key}" for key in order.keys for site in named)
+    texts.extend(f"k {site}\0{form}" for key in order.caseless for form in (key, ascii_lower(key)) for site in named)
     texts.extend(f"k {site}\0{group}" for group in order.groups for site in named)
     texts.extend(map(host_text, order.hosts))
     texts.extend(_prefix_text(prefix, cache_keys) for prefix in order.prefixes)
@@ -80,9 +81,10 @@ def check_order(order: PurgeOrder) -> None:
     for i, key in enumerate(order.keys):
         if not key or any(ord(c) <= 32 or ord(c) == 127 for c in key) or not _encodable(key):
             raise PurgeError("a surrogate key is visible characters without spaces", path=f"keys[{i}]")
-    for i, group in enumerate(order.groups):
-        if not group or not _encodable(group):
-            raise PurgeError("a cache group is a text that is not empty", path=f"groups[{i}]")
+    for name, texts in (("groups", order.groups), ("caseless", order.caseless)):
+        for i, text in enumerate(texts):
+            if not text or not _encodable(text):
+                raise PurgeError("a key is a text that is not empty", path=f"{name}[{i}]")
     for i, host in enumerate(order.hosts):
         if not host or any(c in host for c in "/?#@ ") or not host.isascii():
             raise PurgeError("a host is a name or an address, without scheme or path", path=f"hosts[{i}]")
@@ -94,6 +96,14 @@ def check_order(order: PurgeOrder) -> None:
         check_pattern(pattern, f"patterns[{i}]")
     if order.site is not None and not (order.site and _encodable(order.site)):
         raise PurgeError("a site's name is a text that is not empty", path="site")
+
+
+_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def ascii_lower(text: str) -> str:
+    """Letters of ASCII only: the octets of others stay whole."""
+    return text.translate(_LOWER)
 
 
 def _encodable(text: str) -> bool:

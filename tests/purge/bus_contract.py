@@ -68,6 +68,7 @@ class BusContract:
             urls=("http://a/ä",),
             keys=("k",),
             groups=("two words",),
+            caseless=("Two Words",),
             hosts=("h",),
             prefixes=("h/p/",),
             everything=True,

@@ -62,14 +62,20 @@ def client(made: Coordinator) -> CoordinatorClient:
 async def test_an_order_is_handed_on_whole() -> None:
     async with coordinator() as made:
         order = PurgeOrder(
-            urls=("http://h/a",), keys=("k",), groups=("a b",), site="s", kind=PurgeKind.SOFT, everything=False
+            urls=("http://h/a",),
+            keys=("k",),
+            groups=("a b",),
+            caseless=("A b",),
+            site="s",
+            kind=PurgeKind.SOFT,
+            everything=False,
         )
         receipt = await client(made).purge(order, wait=True)
         edges = (EdgeReceipt("a", True, 0.01), EdgeReceipt("b", False, 10.0))
         assert receipt == PurgeReceipt(7, edges, ("c",), time=1_800_000_000.5)
         [(headers, body)] = made.asked
         assert headers["authorization"] == "Bearer secret"
-        lists = {"urls": ["http://h/a"], "keys": ["k"], "groups": ["a b"]}
+        lists = {"urls": ["http://h/a"], "keys": ["k"], "groups": ["a b"], "caseless": ["A b"]}
         assert headers["idempotency-key"]
         assert body == {**lists, "site": "s", "soft": True, "all": False, "wait": True}
 

@@ -23,13 +23,14 @@ orders = st.builds(
     urls=lists,
     keys=lists,
     groups=lists,
+    caseless=lists,
     hosts=lists,
     prefixes=lists,
     everything=st.booleans(),
     site=st.none() | texts,
     kind=st.sampled_from(PurgeKind),
     source=texts,
-).map(lambda o: o if o.urls or o.keys or o.groups or o.hosts or o.prefixes else replace(o, everything=True))
+).map(lambda o: o if o.targets else replace(o, everything=True))
 
 
 @given(orders)
@@ -79,7 +80,20 @@ WELCOME = {"type": "welcome", "format": 1, "log": "l", "head": 9, "from": 7, "fr
 WELCOME["heartbeat_s"] = 5
 HELLO = {"type": "hello", "format": 1, "edge": "e", "instance": "i", "version": "1", "log": "l", "position": 3}
 HELLO["time"] = 2
-FIELDS = {*HELLO, *WELCOME, *ENTRY, *ORDER, "entries", "urls", "groups", "hosts", "prefixes", "everything", "site"}
+FIELDS = {
+    *HELLO,
+    *WELCOME,
+    *ENTRY,
+    *ORDER,
+    "entries",
+    "urls",
+    "groups",
+    "caseless",
+    "hosts",
+    "prefixes",
+    "everything",
+    "site",
+}
 TYPES = st.sampled_from(["hello", "ack", "welcome", "purges", "heartbeat", "", "HELLO"])
 
 

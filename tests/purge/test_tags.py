@@ -76,6 +76,19 @@ def test_what_a_purge_covers(order, url, hit):
     assert covered(order, url) is hit
 
 
+@pytest.mark.parametrize(
+    ("named", "carried", "hit"),
+    [
+        pytest.param("News of today", "News of today", True, id="as-it-is"),
+        pytest.param("NEWS", "news", True, id="in-lower-case"),
+        pytest.param("news", "NEWS", False, id="not-the-other-way-round"),
+        pytest.param("\xc4", "\xe4", False, id="letters-beyond-ascii"),
+    ],
+)
+def test_keys_without_regard_to_case(named: str, carried: str, hit: bool) -> None:
+    assert covered(PurgeOrder(caseless=(named,)), f"{WWW}/a", carried) is hit
+
+
 def test_a_key_belongs_to_its_site():
     word = "news"
     assert covered(PurgeOrder(keys=(word,), site="www"), f"{WWW}/a", "other", word)

@@ -1,7 +1,7 @@
 """Cloudflare's `purge_cache`: files, tags, hosts, prefixes, or everything of a zone; hard always.
 
 Tags are compared without regard to the case of ASCII letters: see `policy.surrogate`, which keeps what `Cache-Tag`
-names in lower case too. A tag purge therefore names each tag as given, for keys from other fields, and in lower case.
+names in lower case too. A tag purge means each tag as given, for keys from other fields, and in lower case.
 """
 
 from typing import Any
@@ -14,16 +14,14 @@ from edgecache.admin.dialects.spoken import (
     Dialect,
     Fault,
     Refused,
-    ascii_lower,
     bearer,
     json_answer,
     json_object,
     octets,
     route,
-    tagged,
 )
 from edgecache.http.headers import Headers
-from edgecache.purge.message import PurgeKind, PurgeOrder
+from edgecache.purge.message import PurgeOrder
 
 _LISTS = ("files", "tags", "hosts", "prefixes")
 _NOTHING = 1012
@@ -62,13 +60,9 @@ def _purge(ask: Ask) -> Deal:
             code=_NOTHING,
         )
     tags = [octets(_text(tag, "tags").strip(" \t")) for tag in lists["tags"]]
-    keys = tagged(
-        (*tags, *map(ascii_lower, tags)), site=site, kind=PurgeKind.HARD, source="cloudflare", everything=everything
-    )
     order = PurgeOrder(
         urls=tuple(_file(file) for file in lists["files"]),
-        keys=keys.keys,
-        groups=keys.groups,
+        caseless=tuple(dict.fromkeys(tags)),
         hosts=tuple(_text(host, "hosts").lower() for host in lists["hosts"]),
         prefixes=tuple(_text(prefix, "prefixes") for prefix in lists["prefixes"]),
         everything=everything,

@@ -184,14 +184,6 @@ def octets(text: str) -> str:
         raise Refused(Fault.BAD, "half a surrogate pair is in no text") from None
 
 
-_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-
-
-def ascii_lower(text: str) -> str:
-    """Letters of ASCII only: the octets of others stay whole."""
-    return text.translate(_LOWER)
-
-
 def tagged(
     keys: Iterable[str], *, site: str | None, kind: PurgeKind, source: str, everything: bool = False
 ) -> PurgeOrder:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from edgecache.purge.frames import LISTS
 from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeKind, PurgeOrder, PurgeReceipt
 
 CONNECT_S: Final = 3.0
@@ -145,7 +146,7 @@ def token_from(path: str | None) -> Callable[[], str | None]:
 
 
 def _body(order: PurgeOrder, *, wait: bool) -> dict[str, Any]:
-    lists = {name: list(getattr(order, name)) for name in ("urls", "keys", "groups", "hosts", "prefixes")}
+    lists = {name: list(getattr(order, name)) for name in LISTS}
     body: dict[str, Any] = {name: values for name, values in lists.items() if values}
     if order.patterns:
         body["patterns"] = [{"url": pattern.url, "host": pattern.host} for pattern in order.patterns]

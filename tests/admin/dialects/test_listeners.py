@@ -104,6 +104,22 @@ async def test_a_body_that_is_too_large(here: World) -> None:
     assert await stored(here)
 
 
+async def test_ten_thousand_tags_with_capitals(here: World) -> None:
+    """What another field names as it is, and what Cache-Tag names in whatever letters."""
+    here.answers(Cache_Control="max-age=600", Cache_Tag="news-9999")
+    await here.get("/tagged", Host=SITE)
+    here.answers(Cache_Control="max-age=600", Surrogate_Key="News-9998")
+    await here.get("/keyed", Host=SITE)
+    head = f"POST /client/v4/zones/any/purge_cache HTTP/1.1\nHost: api\n{AUTH}"
+    for count, expected in ((10_001, 413), (10_000, 200)):
+        assert await stored(here, "/tagged")
+        assert await stored(here, "/keyed")
+        body = json.dumps({"tags": [f"News-{number}" for number in range(count)]}).encode()
+        assert (await raw(here.edge.admin.address.port, head, body))[0] == expected
+    assert not await stored(here, "/tagged")
+    assert not await stored(here, "/keyed")
+
+
 async def test_the_native_api_is_what_it_was(here: World) -> None:
     port = here.edge.admin.address.port
     body = b'{"keys": ["news"]}'

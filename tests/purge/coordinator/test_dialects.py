@@ -56,7 +56,7 @@ async def logged(at: Running) -> list[dict[str, Any]]:
             "/client/v4/zones/023e/purge_cache",
             {"Authorization": "purge"},
             {"tags": ["A"]},
-            {"kind": "hard", "keys": ["A", "a"], "site": "blog"},
+            {"kind": "hard", "caseless": ["A"], "site": "blog"},
             id="cloudflare",
         ),
         pytest.param(
@@ -128,6 +128,15 @@ async def test_it_is_logged_and_reaches_edges(
         assert status == 200
         assert len(edge.entries) == 1  # it has waited for it
     assert await logged(spoken) == [{"source": "purge", **expected}]
+
+
+async def test_ten_thousand_tags_with_capitals(spoken: Running) -> None:
+    fields = {"Authorization": f"Bearer {spoken.tokens['purge']}"}
+    tags = [f"Product-{number}" for number in range(10_000)]
+    status, _, _ = await send(spoken, "POST", "/client/v4/zones/023e/purge_cache", fields, {"tags": tags})
+    assert status == 200
+    [order] = await logged(spoken)
+    assert order["caseless"] == tags
 
 
 async def test_what_a_token_does_not_allow(spoken: Running) -> None:
