@@ -14,6 +14,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,9 @@ from edgecache.purge.tags import host_of, host_text
 MAX_WORK: Final = 400_000
 """Size of the compiled pattern times octets of the URL: at most 14 ns each, so some 5 ms."""
 BUDGET_S: Final = 0.01
+"""Of the thread's own time: a machine that has no core for us makes nothing match. Compiling on the way counts."""
+_EVERY: Final = 8
+"""Patterns between two looks at the clock."""
 _MEMO: Final = 4096
 
 ANY_QUERY: Final = "#"
@@ -68,13 +72,22 @@ def carry_out(arena: Arena, order: PurgeOrder, tags: Sequence[int], *, now: floa
 # --- comparing ---
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Ban:
     number: int
     soft: bool
     host: bytes
-    matcher: Matcher | None
-    """None: it cannot be read here, and matches all of its host."""
+    text: str
+    _matcher: Matcher | None = None
+    _read: bool = False
+
+    def matcher(self) -> Matcher | None:
+        """Compiled when it is first needed. None: it cannot be read here, and matches all of its host."""
+        if not self._read:
+            self._read = True
+            with suppress(PurgeError):
+                self._matcher = compiled(self.text) if installed() else None
+        return self._matcher
 
 
 Tell = Callable[[bool, int], None]
@@ -89,7 +102,7 @@ class Bans:
         arena: Arena,
         *,
         tell: Tell = lambda _matched, _undecided: None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._arena = arena
         self._tell = tell
@@ -161,16 +174,17 @@ class Bans:
         hard = soft = undecided = 0
         until = self._clock() + BUDGET_S
         host, target, vague = _parts(url)
-        for ban in reversed(bans):
+        late = False
+        for place, ban in enumerate(reversed(bans)):
             if ban.host and host and ban.host != host:
                 continue
-            if ban.matcher is None or vague:
-                found = True
-            elif ban.matcher.programsize * len(target) > MAX_WORK or self._clock() > until:
+            late = late or (place % _EVERY == _EVERY - 1 and self._clock() > until)
+            matcher = None if late or vague else ban.matcher()
+            if late or (matcher is not None and matcher.programsize * len(target) > MAX_WORK):
                 undecided += 1
                 found = True
             else:
-                found = ban.matcher.search(target) is not None
+                found = matcher is None or matcher.search(target) is not None
             if found and ban.soft:
                 soft = soft or ban.number
             elif found:
@@ -182,11 +196,7 @@ class Bans:
 
 def _ban(number: int, text: bytes, *, soft: bool) -> _Ban:
     pattern = unpack(text)
-    try:
-        matcher = compiled(pattern.url) if installed() else None
-    except PurgeError:
-        matcher = None
-    return _Ban(number, soft, (pattern.host or "").encode("latin-1"), matcher)
+    return _Ban(number, soft, (pattern.host or "").encode("latin-1"), pattern.url)
 
 
 def _parts(url: str | None) -> tuple[bytes, bytes, bool]:
