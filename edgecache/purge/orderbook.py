@@ -74,7 +74,7 @@ class KeptOrders:
 
         if entry.key is not None:
             appended = await self._keeper.keep_once(entry, apply)
-            safe = appended.again or self._keeper.safe
+            safe = self._keeper.safe
         else:
             message = apply()
             self._keeper.keep(message, entry=entry)

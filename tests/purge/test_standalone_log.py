@@ -204,6 +204,9 @@ async def test_a_purge_that_a_restart_may_undo_is_no_success(tmp_path: Path, mon
             assert (status, body["error"]["code"]) == (500, "not-kept")
             assert "purge 1 is in force" in body["error"]["message"]
             assert applied(w) == 1
+            assert (await purge(w, "b", key="k"))[0] == 503
+        await until(lambda: w.edge.worker._keeper is not None and not w.edge.worker._keeper.failing)
+        assert (await purge(w, "b", key="k"))[0] == 200
 
 
 async def test_a_damaged_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
