@@ -19,6 +19,7 @@ _log = logging.getLogger("edgecache.store")
 LOOK_S = 1.0
 PATIENCE_S = 30.0
 """How old a pattern is at least: by then most of what was on its way has come."""
+MOST_SEEN = 1000
 BUCKETS = 64
 PIECE_S = 0.002
 """How long is compared at a stretch."""
@@ -61,9 +62,13 @@ class Lurker:
         now = self._clock()
         if newest:
             self._seen.setdefault(newest, now)
-        through = max((number for number, since in self._seen.items() if now - since >= self._patience_s), default=0)
         # What lies on disk comes first: what it hands up from then on has been compared.
-        if not through or (self._scanned is not None and self._scanned() < through):
+        most = newest if self._scanned is None else self._scanned()
+        old = [number for number, since in self._seen.items() if now - since >= self._patience_s and number <= most]
+        through = max(old, default=0)
+        if len(self._seen) > MOST_SEEN:
+            del self._seen[max(self._seen)]  # the next one to be met stands for it
+        if not through:
             return False
         self._arena.retire_patterns(through, forgotten=False)
         await self.round()

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edgecache._native import probe
 from edgecache._native.arena import Arena
+from edgecache.config.dialects import DialectsConfig
 from edgecache.purge import bans
+from edgecache.purge.audit import summary
 from edgecache.purge.bans import ANY_QUERY, BUDGET_S, Bans, carry_out, newest_first
 from edgecache.purge.frames import order_of, order_text
 from edgecache.purge.message import PurgeError, PurgeKind, PurgeOrder, UrlPattern
@@ -191,6 +194,18 @@ def test_what_cannot_be_read_here_matches_its_host(monkeypatch: pytest.MonkeyPat
     for url, state in (("http://a.example/1", 2), ("http://b.example/1", 0)):
         found.settle(url, tags_of(url), 0)
         assert arena.purged(0, tags_of(url)) == state
+
+
+def test_as_the_audit_record_says() -> None:
+    kind, count, text = summary(order(UrlPattern("/a", "h"), UrlPattern("/b"), soft=True))
+    assert (kind, count, text) == ("soft", 2, "patterns: h ~ /a, * ~ /b")
+
+
+def test_the_library_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgecache.config.dialects.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ValidationError, match=r"pip install 'edgecache\[patterns\]'"):
+        DialectsConfig(patterns="match")
+    assert DialectsConfig(patterns="widen").patterns == "widen"
 
 
 def test_as_shown_to_operators() -> None:
