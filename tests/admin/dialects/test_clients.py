@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from edgecache.purge.message import EdgeReceipt, PurgeReceipt
 from tests.conftest import self_signed
 from tests.edge.world import TOKEN, World, world
 
@@ -169,3 +170,47 @@ async def test_wagtail_cloudflare(
         stranger = CloudflareBackend({"ZONEID": "023e105f", "BEARER_TOKEN": "a-token-that-is-wrong"})
         await asyncio.to_thread(stranger.purge, f"http://{SITE}/a")
         assert "Cloudflare errors 'Authentication error'" in caplog.text
+
+
+async def test_none_of_them_hears_success_where_an_edge_is_late(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import cloudflare
+        import fastly
+        from fastly.api import purge_api
+        from fastly.exceptions import ServiceException
+        from wagtail.contrib.frontend_cache.backends.http import HTTPBackend
+        from wagtail.contrib.frontend_cache.backends.http import logger as wagtails
+
+    async def late(*_: object, **__: object) -> PurgeReceipt:
+        return PurgeReceipt(7, (EdgeReceipt("near", True, 0.01), EdgeReceipt("far", False, 10.0)))
+
+    monkeypatch.setattr(here.edge.worker.purge_log, "purge", late)
+    port = here.edge.admin.address.port
+    configuration = fastly.Configuration(host=f"http://127.0.0.1:{port}")
+    configuration.api_token = TOKEN
+    api = purge_api.PurgeApi(fastly.ApiClient(configuration))
+
+    def fastly_hears() -> tuple[int, str]:
+        try:
+            api.purge_tag(service_id="SU1Z0isxPaozGVKXdv0eY", surrogate_key="news")
+        except ServiceException as error:  # which holds the connection as long as it lives
+            return error.status, error.body
+        raise AssertionError("success")
+
+    status, body = await asyncio.to_thread(fastly_hears)
+    assert status == 504
+    assert "not confirmed after 10 s by far" in body
+    api.api_client.rest_client.pool_manager.clear()
+    api.api_client.close()
+    base = f"http://127.0.0.1:{port}/client/v4"
+    with cloudflare.Cloudflare(base_url=base, api_token=TOKEN, max_retries=0) as client:
+        with pytest.raises(cloudflare.InternalServerError) as caught:
+            await asyncio.to_thread(client.cache.purge, zone_id="023e105f", tags=["news"])
+        assert "not confirmed after 10 s by far" in caught.value.errors[0].message
+    said: list[str] = []  # the text alone: a record holds the answer, and that its connection
+    monkeypatch.setattr(wagtails, "error", lambda text, *args, **_: said.append(text % args))
+    await asyncio.to_thread(HTTPBackend({"LOCATION": here.url}).purge, f"http://{SITE}/a")
+    [line] = said
+    assert "Couldn't purge" in line
+    assert "HTTPError: 504 Purge 7 is logged" in line
