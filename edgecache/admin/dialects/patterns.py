@@ -103,6 +103,20 @@ _BELOW = re.compile(r"(?:/|/?\.[*+]|/?\(\.[*+]\)|\(/\.[*+]\)\??|\(/\|\$\)|\(/\|\
 _TO_THE_END = re.compile(r"\.[*+]\$?|")
 
 
+def _branches(tail: str) -> bool:
+    """May what follows a beginning say something else instead of it, by a "|" in no group?"""
+    if "|" not in tail:
+        return False
+    if "[" in tail or r"\Q" in tail:
+        return True  # what looks like the edge of a group need not be one
+    depth = 0
+    for character in _ESCAPE.sub("", tail):
+        depth += (character == "(") - (character == ")")
+        if character == "|" and depth <= 0:
+            return True
+    return False
+
+
 def paths(pattern: str) -> Paths:
     """Raises `NoListError` where it is no path, and no beginning of one."""
     begins = pattern.startswith("^")
@@ -111,6 +125,8 @@ def paths(pattern: str) -> Paths:
     if literal is None or not literal[0].startswith("/"):
         raise NoListError
     path, tail = _ESCAPE.sub(r"\1", literal[0]), rest[literal.end() :]
+    if _branches(tail):
+        raise NoListError
     if tail == "$" and begins:
         return Paths(path, below=False)
     if "?" in path:

@@ -158,7 +158,7 @@ def _where(ask: Ask, *, hosts: tuple[str, ...] | None, url: str) -> PurgeOrder:
         found = patterns.paths(url)
     except NoListError:
         found = None
-    if ask.compare and (found is None or not found.exact or hosts is None):
+    if ask.compare and (found is None or not found.exact or hosts is None or not url.startswith("^")):
         on = (None,) if hosts is None else hosts
         return PurgeOrder(patterns=tuple(UrlPattern(url, host) for host in on), source=_SOURCE)
     if (found is None or not found.exact or hosts is None) and not ask.widen:

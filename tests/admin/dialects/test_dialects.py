@@ -491,6 +491,7 @@ async def test_varnish_refuses(line: str, fields: dict[str, str], status: int, w
     [
         pytest.param("BAN /", {"X-Host": "a", "X-Url": r"\.png$"}, order(hosts=["a"]), id="suffix"),
         pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/b/log"}, order(prefixes=["http://a/b/"]), id="beginning"),
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/b/x|^/c"}, order(hosts=["a"]), id="two-beginnings"),
         pytest.param("BAN /", {"X-Url": "^/blog/"}, EVERYTHING, id="path-without-host"),
         pytest.param("BAN /", {"X-Host": r"^[a-z]+\.b$", "X-Url": "^/a$"}, EVERYTHING, id="host-pattern"),
         pytest.param("BAN /", {"X-Cache-Tags": "a[0-9]+", "X-Host": "^a$"}, order(hosts=["a"]), id="tag-pattern"),
@@ -529,6 +530,7 @@ PNG = UrlPattern(r"\.png$", "a")
         pytest.param("BAN /a(b|c)+", {"Host": "a"}, order(patterns=[UrlPattern("/a(b|c)+", "a")]), id="own-url"),
         pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/b/"}, order(prefixes=["http://a/b/"]), id="a-path-stays-one"),
         pytest.param("BAN /", {"X-Host": "a", "X-Url": "^/b$"}, order(urls=["http://a/b"]), id="a-url-stays-one"),
+        pytest.param("BAN /", {"X-Host": "a", "X-Url": "/b"}, order(patterns=[UrlPattern("/b", "a")]), id="anywhere"),
         pytest.param("BAN /", {"X-Cache-Tags": "(a|b)"}, order(keys=["a", "b"]), id="tags-stay-tags"),
         pytest.param("BAN /", {"X-Host": "a", "X-Url": ".*"}, order(hosts=["a"]), id="all-of-a-host"),
     ],

@@ -85,7 +85,13 @@ def test_paths(pattern: str, found: Paths) -> None:
     assert patterns.paths(pattern) == found
 
 
-@pytest.mark.parametrize("pattern", ["a", r"\.png$", "^.*/a$", "/a$", "/a.+b", r"^/a\?b", "^(/a|/b)$", ""])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("a", r"\.png$", "^.*/a$", "/a$", "/a.+b", r"^/a\?b", "^(/a|/b)$", ""),
+        *("^/a/x|^/b", "^/a/|", "^/a/[(]|/b", r"^/a/\Q(\E|/b", r"^/a/\(|/b"),
+    ],
+)
 def test_no_paths(pattern: str) -> None:
     with pytest.raises(NoListError):
         patterns.paths(pattern)
@@ -114,7 +120,8 @@ def test_a_list_covers_what_the_matcher_means(words: list[str], form: object, st
 
 @example("^/a/*", "ab")
 @example("^/./?", "a")
-@given(st.text(alphabet="ab/.*?$", max_size=12).map(lambda rest: f"^/{rest}"), st.text(alphabet="ab/.", max_size=8))
+@example("^/a/b|/b", "b")
+@given(st.text(alphabet="ab/.*?$|()", max_size=12).map(lambda rest: f"^/{rest}"), st.text(alphabet="ab/.", max_size=8))
 def test_a_path_covers_every_url_the_pattern_matches(pattern: str, rest: str) -> None:
     """Whether exact or widened. A dot that repeats nothing is meant as a dot, as in `^/index.html$`."""
     url = f"/{rest}"
