@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-cdef extern from "http1_scan.h":
+cdef extern from "http1_scan.h" nogil:
     enum:
         H1_TOKEN, H1_TARGET
         H1_F_OTHER, H1_F_CONTENT_LENGTH, H1_F_TRANSFER_ENCODING, H1_F_HOST, H1_F_CONNECTION, H1_F_EXPECT

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
-from edgecache._native.fastlane import Lane, LaneSite
+from edgecache._native.lane import Lane, LaneSite
 from edgecache.admin.dialects.build import public_desk
 from edgecache.admin.tokens import TokenCheck
 from edgecache.app.parts import (

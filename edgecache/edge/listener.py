@@ -10,8 +10,9 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from edgecache._native.fastlane import FastConnection, Lane
+from edgecache._native.fastlane import FastConnection
 from edgecache._native.http1 import Limits
+from edgecache._native.lane import Lane
 from edgecache.edge.connection import ClientConnection, ClientLimits, Counters, Shared
 from edgecache.edge.descriptors import Descriptors
 from edgecache.edge.exchange import Handler

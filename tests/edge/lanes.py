@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecache._native.arena import FLAG_PARTIAL
-from edgecache._native.fastlane import Lane
+from edgecache._native.lane import Lane
 from edgecache.app import Edge, Shared
 from edgecache.config.model import Config
 from edgecache.edge.listener import Listener

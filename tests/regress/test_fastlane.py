@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from edgecache._native.arena import Arena, hash_key
-from edgecache._native.fastlane import FastConnection, Lane, LaneSite
+from edgecache._native.fastlane import FastConnection
+from edgecache._native.lane import Lane, LaneSite
 from edgecache.config.model import Config
 from tests.edge.lanes import Bench, assert_same, start, stop
 
