@@ -68,4 +68,7 @@ def turn(item: pytest.Item) -> Iterator[None]:
         fcntl.flock(door, fcntl.LOCK_EX)  # who waits for the room to be empty keeps the door
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)  # what a test has forked may hold it open

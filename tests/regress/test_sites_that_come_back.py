@@ -5,6 +5,7 @@ from pathlib import Path
 from edgecache._native.arena import Arena
 from edgecache.app import Control, Shared
 from edgecache.config.model import Config
+from edgecache.purge.bus import Caller
 from edgecache.purge.message import PurgeOrder
 from edgecache.purge.tags import object_tags
 from tests.edge.world import TOKEN
@@ -22,11 +23,13 @@ def config(folder: Path | None, *names: str) -> Config:
 async def purged_while_it_was_away(shared: Shared, without: Config) -> Arena:
     control = Control(without, shared, TOKEN)
     await control.start()
-    before = shared.arena.sequence()
-    assert not shared.arena.purged(before, OF_B)
-    await control.purge(PurgeOrder(keys=("key",)), wait=True)
-    assert shared.arena.purged(before, OF_B)
-    await control.close()
+    try:
+        before = shared.arena.sequence()
+        assert not shared.arena.purged(before, OF_B)
+        await control.purge(PurgeOrder(keys=("key",)), caller=Caller("", ""), wait=True)
+        assert shared.arena.purged(before, OF_B)
+    finally:
+        await control.close()
     return shared.arena
 
 
