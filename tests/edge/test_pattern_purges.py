@@ -11,7 +11,7 @@ from edgecache.http.tasks import spawn
 from edgecache.purge.message import PurgeError, PurgeKind, PurgeOrder, UrlPattern
 from edgecache.store.lurker import Lurker
 from edgecache.store.memory import MemoryStore
-from tests.edge.test_slices import content, place
+from tests.edge.slicekit import content, place
 from tests.edge.world import TOKEN, World, until, world
 
 MATCH = {"dialects": {"patterns": "match"}}
