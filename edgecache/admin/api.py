@@ -26,6 +26,7 @@ from edgecache.admin.tokens import TokenCheck
 from edgecache.admin.wire import (
     MAX_BODY_BYTES,
     MAX_TARGETS,
+    PatternBody,
     PurgeBody,
     error_json,
     explanation_json,
@@ -324,7 +325,8 @@ def purge_body(data: bytes) -> PurgeBody:
         first = error.errors(include_url=False, include_input=False)[0]
         path = spell(first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(PurgeBody.model_fields)
+            model = PatternBody if first["loc"][0] == "patterns" and len(first["loc"]) > 1 else PurgeBody
+            known = ", ".join(model.model_fields)
             raise ApiError(400, f"no such key; there are {known}", path=path) from None
         raise ApiError(400, first["msg"].removeprefix("Value error, "), path=path) from None
 

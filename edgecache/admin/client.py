@@ -103,7 +103,7 @@ class AdminClient:
             return f"what answers at {self._base} is no edge's admin API (status {status}); --to names another"
         if status == 401:
             if self._token is None:
-                return f"the edge at {self._base} needs its token: give --token-file, or set EDGECACHE_TOKEN"
-            return f"the edge at {self._base} does not accept this token; it is another edge's, or was replaced"
+                return f"{self._base} needs its token: give --token-file, or set EDGECACHE_TOKEN"
+            return f"{self._base} does not accept this token; it is for another address, or was replaced"
         path = f"{error['path']}: " if error.get("path") else ""
         return f"{path}{error.get('message', 'refused')}"

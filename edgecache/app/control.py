@@ -118,6 +118,7 @@ class Control:
         self._lurker = Lurker(
             swept or shared.store,
             scanned=(lambda: swept.disk.clean_through) if swept is not None else None,
+            synced=swept.disk.synced if swept is not None else None,
             keeper=self._log.keeper,
         )
         self._first_end: float | None = None
@@ -146,7 +147,7 @@ class Control:
         done = 0
         while True:
             await asyncio.sleep(_PRUNE_S)
-            if (through := disk.clean_through) > done:
+            if (through := disk.clean_through) > done and await disk.synced():
                 await keeper.prune(through)
                 done = through
 

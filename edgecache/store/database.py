@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -242,6 +242,17 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             return os.stat(f"{self._file}-wal").st_size
         except FileNotFoundError:
             return 0
+
+    def sync(self) -> bool:
+        """Bring what has been committed, by whatever process, onto stable storage: commits alone do not wait for that,
+        and a power cut may undo the last of them. Raises `OSError`."""
+        with suppress(FileNotFoundError):  # then all of it is in the database
+            fd = os.open(f"{self._file}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        return True
 
     def give_back(self, pages: int) -> None:
         """In a transaction: return so many free pages to the file system (at the next checkpoint)."""

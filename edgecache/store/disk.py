@@ -461,6 +461,10 @@ class DiskStore:
         """No record is left that a hard purge up to this number covers (-1: not known)."""
         return self._sweep.clean_through if self._sweep is not None else -1
 
+    async def synced(self) -> bool:
+        """Have what was removed stay removed, whatever happens to the machine. False where that is not sure."""
+        return self._on and bool(await self._guarded(self._writer, self._volume.database.sync))
+
     # --- off and on ---
 
     async def _call(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:

@@ -8,7 +8,7 @@ on its way when a round begins is not stored: a round begins only some time afte
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from edgecache.purge.keeper import PurgeKeeper
 from edgecache.purge.message import PurgeKind, PurgeMessage
@@ -35,15 +35,17 @@ class Lurker:
         store: MemoryStore,
         *,
         scanned: Callable[[], int] | None = None,
+        synced: Callable[[], Awaitable[bool]] | None = None,
         keeper: PurgeKeeper | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience_s: float = PATIENCE_S,
     ) -> None:
         """Where there is a disk tier: `scanned` says up to which purge everything there has been compared, by `store`;
-        `keeper` makes what was found outlive a restart."""
+        `synced` has what went by that stay gone; `keeper` makes what was found outlive a restart."""
         self._store = store
         self._arena = store.arena
         self._scanned = scanned
+        self._synced = synced
         self._keeper = keeper
         store.bans.keeps_softened = keeper is not None
         self._clock = clock
@@ -80,7 +82,10 @@ class Lurker:
         return True
 
     async def _keep(self, keeper: PurgeKeeper, through: int) -> bool:
-        """What patterns made stale on disk is to be known after a restart too. Is it?"""
+        """What patterns made stale on disk is to be known after a restart too, and what they removed is not to come
+        back by a power cut. Is it so?"""
+        if self._synced is not None and not await self._synced():
+            return False
         softened = self._store.bans.take_softened()
         for number, tags in softened.items():
             keeper.keep(PurgeMessage(number, 0.0, PurgeKind.SOFT, tuple(tags), False, "patterns"))

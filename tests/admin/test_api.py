@@ -122,6 +122,7 @@ async def test_a_purge_purges(client: aiohttp.ClientSession, node: DictNode) -> 
         pytest.param(b"{}", 400, "", id="nothing-to-purge"),
         pytest.param(b'{"keys": [], "all": false}', 400, "", id="nothing-named"),
         pytest.param(b'{"key": ["a"]}', 400, "key", id="unknown-key"),
+        pytest.param(b'{"patterns": [{"url": "a", "hosts": "b"}]}', 400, "patterns[0].hosts", id="unknown-in-pattern"),
         pytest.param(b'{"keys": "a"}', 400, "keys", id="string-for-list"),
         pytest.param(b'{"keys": ["a", 1]}', 400, "keys[1]", id="number-in-list"),
         pytest.param(b'{"keys": ["a", ""]}', 400, "keys[1]", id="empty-key"),

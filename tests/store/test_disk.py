@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecache.store import diskentry, volume
+from edgecache.store import database, diskentry, volume
 from edgecache.store.database import DatabaseLost
 from edgecache.store.disk import DiskStore, disk_key, disk_variant_key, explain
 from edgecache.store.diskfiles import DiskFault
@@ -152,6 +152,28 @@ async def test_a_sweeping_process_removes_what_is_purged(tmp_path: Path, monkeyp
         await until(lambda: store.clean_through == 1)
         assert (await store.stats())["records"] == 50
         assert len(body_files(tmp_path / "cache")) == 5
+
+
+async def test_what_was_removed_is_removed_for_good_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits alone wait for no sync: whoever forgets why something was removed asks for one first."""
+    synced: list[str] = []
+    monkeypatch.setattr(database.os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    async with running(tmp_path / "cache") as store:
+        store.put(key("a"), record(), [b"small"])
+        store.remove(key("a"))
+        await store.flush()
+        assert synced == []
+        assert await store.synced()
+        assert synced == [f"{tmp_path}/cache/cache.db-wal"]
+
+        def fails(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(database.os, "fsync", fails)
+        assert not await store.synced()
+        assert not store.on
 
 
 async def test_a_cancelled_look_up_leaks_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from edgecache._native.arena import Arena
 from edgecache.purge.bans import carry_out
-from edgecache.purge.message import PurgeOrder, UrlPattern
+from edgecache.purge.message import PurgeMessage, PurgeOrder, UrlPattern
 from edgecache.purge.tags import object_tags
 from edgecache.store import lurker
 from edgecache.store.lurker import PATIENCE_S, Lurker
@@ -94,3 +94,41 @@ async def test_it_remembers_only_so_many(monkeypatch: pytest.MonkeyPatch) -> Non
     while w.in_force:
         await w.lurker.look()
         w.now += PATIENCE_S
+
+
+class Keeper:
+    """Of a disk that takes everything."""
+
+    def __init__(self) -> None:
+        self.retired: list[int] = []
+
+    def keep(self, *_: PurgeMessage) -> None:
+        pass
+
+    async def kept(self) -> bool:
+        return True
+
+    async def retire_patterns(self, through: int) -> None:
+        self.retired.append(through)
+
+
+async def test_not_before_what_the_disk_lost_by_it_is_lost_for_good() -> None:
+    """A power cut may bring back records whose removal was not synced: the pattern must be there to judge them."""
+    w, keeper, steady = World(), Keeper(), False
+
+    async def synced() -> bool:
+        return steady
+
+    w.lurker = Lurker(
+        w.store,
+        scanned=lambda: w.arena.sequence(),
+        synced=synced,
+        keeper=keeper,  # type: ignore[arg-type]
+        patience_s=0.0,
+    )
+    number = w.ban("a")
+    assert not await w.lurker.look()
+    assert (w.in_force, keeper.retired) == ([number], [])
+    steady = True
+    assert await w.lurker.look()
+    assert (w.in_force, keeper.retired) == ([], [number])
