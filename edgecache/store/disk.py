@@ -2,7 +2,8 @@
 
 Nothing here blocks the loop. What is to be stored waits in a queue bounded in octets; what does not fit is dropped and
 counted. A failing disk turns the tier off: every look-up is then a miss at once, the log says why and what to do, and a
-try every few seconds turns it on again.
+try every few seconds turns it on again. So does whatever else goes wrong in one of its threads, which is a defect here:
+nobody may wait for what a thread has given up.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from typing import TypeVar, assert_never
 from edgecache.http.clock import wall_clock
 from edgecache.http.tasks import spawn
 from edgecache.store.database import DatabaseLost
-from edgecache.store.diskentry import DiskEntry, Known
+from edgecache.store.diskentry import BodyCorrupt, DiskEntry, Known
 from edgecache.store.diskfiles import DiskFault
 from edgecache.store.diskrecord import INLINE_MAX, KEY_SIZE
 from edgecache.store.disksweep import Sweep
@@ -180,7 +181,7 @@ class DiskStore:
     async def _begin(self) -> None:
         try:
             await self._call(self._writer, self._open)
-        except FAULTS as error:
+        except Exception as error:  # noqa: BLE001 - the tier's boundary: whatever it is turns it off
             self._turn_off(error)
         else:
             self._turn_on()
@@ -292,7 +293,9 @@ class DiskStore:
     async def _reading(self, work: Callable[[], _T]) -> _T:
         try:
             return await self._call(self._readers, work)
-        except OSError as error:
+        except BodyCorrupt:
+            raise
+        except Exception as error:
             self._turn_off(error)
             raise DiskFault(error) from error
 
@@ -468,9 +471,9 @@ class DiskStore:
     # --- off and on ---
 
     async def _call(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        future = asyncio.get_running_loop().run_in_executor(pool, work)  # raises where no thread can be had
         self._busy += 1
         self._idle.clear()
-        future = asyncio.get_running_loop().run_in_executor(pool, work)
         future.add_done_callback(self._called)
         # Who is cancelled leaves the thread to finish: what it opened is closed when it is collected.
         return await asyncio.shield(future)
@@ -483,10 +486,10 @@ class DiskStore:
             future.exception()
 
     async def _guarded(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T | None:
-        """None where the disk failed, which turns the tier off."""
+        """None where the disk failed, or anything else did: that turns the tier off."""
         try:
             return await self._call(pool, work)
-        except FAULTS as error:
+        except Exception as error:  # noqa: BLE001 - the tier's boundary: whatever it is turns it off
             self._turn_off(error)
             return None
 
@@ -509,6 +512,7 @@ class DiskStore:
             "disk tier %s is off: %s",
             self._volume.path,
             self.why_off,
+            exc_info=None if isinstance(error, FAULTS) else error,
             extra={"remedy": f"{remedy}; serving goes on without it, and it comes back by itself"},
         )
         self._mending = spawn(self._mend(), "disk-mend")
@@ -519,12 +523,15 @@ class DiskStore:
         while True:
             while self._busy:  # another call may have begun since the last one ended
                 await self._idle.wait()
-            self._volume.close()
+            with contextlib.suppress(Exception):  # what cannot be closed is given up
+                self._volume.close()
             self._sweep = None
             await asyncio.sleep(pause)
             try:
                 await self._call(self._writer, self._open)
-            except FAULTS:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+                if not isinstance(error, FAULTS):
+                    _log.warning("disk tier %s stays off", self._volume.path, exc_info=error)
                 pause = min(pause * 1.5, max(RETRY_MAX_S, self._retry_s))
                 continue
             break
@@ -586,6 +593,8 @@ def explain(error: Exception) -> tuple[str, str]:
     """(what is wrong, what to do about it)."""
     if isinstance(error, DiskFault):
         error = error.error
+    if not isinstance(error, FAULTS):
+        return f"a defect: {type(error).__name__}: {error}".rstrip(": "), "report it, with what the log says here"
     if isinstance(error, DatabaseLost):
         return f"its database: {error}", "leave the directory to the edge while it runs"
     if isinstance(error, sqlite3.Error):

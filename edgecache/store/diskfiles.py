@@ -60,7 +60,7 @@ class Fetched:
 class DiskFault(Exception):
     """The disk, not the record, is at fault. Not an `OSError`: diskcache takes those for a miss."""
 
-    def __init__(self, error: OSError) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 

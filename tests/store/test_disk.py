@@ -318,6 +318,82 @@ async def test_what_a_failed_batch_was_to_replace_or_remove_does_not_come_back(
         assert await fetch(store, "kept") == body("old", 100)
 
 
+@pytest.mark.parametrize("call", ["put", "remove", "settle", "get", "present", "usage", "touch", "spool", "pread"])
+async def test_a_defect_in_a_thread_turns_the_tier_off_and_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    """Not an error of the disk, but one nobody has thought of: the same for who uses the tier, and logged whole."""
+    broken = True
+
+    def breaking(real: Callable[..., object]) -> Callable[..., object]:
+        def run(*args: object, **options: object) -> object:
+            if broken:
+                raise ZeroDivisionError("nobody thought of it")
+            return real(*args, **options)
+
+        return run
+
+    async with asyncio.timeout(20), running(tmp_path / "cache", report=lambda *_: None, sequence=lambda: 0) as store:
+        store.put(key("old"), record(), [body("old", 100_000)])
+        await store.flush()
+        entry = await store.get(key("old"))
+        assert entry is not None
+        place = (diskentry.os, "pread") if call == "pread" else (volume.Volume, call)
+        monkeypatch.setattr(*place, breaking(getattr(*place)))
+        store.put(key("new"), record(), [b"new"])
+        store.remove(key("gone"))
+        await store.flush()
+        await store.get(key("old"))
+        await store.present([key("old")])
+        await store.tell()
+        await store.spool(key("large"), 100_000)
+        with suppress(DiskFault):
+            await store.read(entry, 0, 100)
+        if call == "touch":
+            await store._guarded(store._writer, lambda: store._write_back(store._take_touched()))
+        assert not store.on
+        assert store.counters.failures == 1
+        assert "ZeroDivisionError" in store.why_off
+        said = [line for line in caplog.records if line.levelno >= logging.WARNING]
+        assert len(said) == 1
+        assert said[0].exc_info
+        broken = False
+        entry.close()
+        await until(lambda: store.on)
+        assert store.put(key("after"), record(), [b"after"])
+        await store.flush()
+        assert await fetch(store, "after") == b"after"
+
+
+async def test_a_thread_that_cannot_be_had_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(20), running(tmp_path / "cache") as store:
+
+        def no_thread(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store._readers, "submit", no_thread)
+            assert await store.get(key("a")) is None
+        assert not store.on
+        await until(lambda: store.on)
+
+
+async def test_a_defect_while_it_begins_or_begins_again_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("nobody thought of it")
+
+        patch.setattr(volume.Volume, "open", fail)
+        async with asyncio.timeout(20), running(tmp_path / "cache") as store:
+            assert not store.on
+            await until(lambda: any("stays off" in text for text in caplog.messages))
+            patch.undo()
+            await until(lambda: store.on)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_body_that_is_being_spooled_while_the_tier_is_off_is_not_stored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, whole: bool
@@ -396,8 +472,10 @@ async def test_a_database_that_rots_while_it_is_open_is_begun_anew(tmp_path: Pat
         (OSError("odd"), "odd", "look at"),
         (sqlite3.OperationalError("who knows"), "who knows", "device"),
         (sqlite3.DatabaseError("malformed"), "is damaged (malformed)", "begun anew"),
+        (ValueError("odd"), "a defect: ValueError: odd", "report it"),
+        (AssertionError(), "a defect: AssertionError", "report it"),
     ],
-    ids=["full", "i/o", "removed", "unknown", "no code", "damaged"],
+    ids=["full", "i/o", "removed", "unknown", "no code", "damaged", "defect", "defect without a word"],
 )
 def test_every_failure_has_a_remedy(error: Exception, what: str, remedy: str) -> None:
     said, to_do = explain(error)
