@@ -64,7 +64,8 @@ def main(
     if profile not in PROFILES:
         _fail(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
     wish = Wish(users, seconds, processes, rate, host, web, seed, workers, memory, report, trace)
-    click.echo(f"{profile}: {PROFILES[profile].title}")
+    promised = PROFILES[profile]
+    click.echo(f"{profile}: {(promised.elsewhere if host else '') or promised.title}")
     if web:
         click.echo("locust's page: http://127.0.0.1:8089")
     try:

@@ -27,7 +27,7 @@ def _plan() -> dict[str, Any]:
         plan: dict[str, Any] = json.loads(Path(file).read_text())
         return plan
     name = os.environ.get("PROFILE", "steady")
-    if not PROFILES[name].anywhere:
+    if not PROFILES[name].elsewhere:
         raise SystemExit(f"the profile {name} runs its own edge and origin: make load PROFILE={name}")
     return {"profile": name, "processes": 1, "rate": None, "think_s": 0.05, "board": None, "paths": ["/"], "seed": 1}
 

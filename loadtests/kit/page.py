@@ -52,7 +52,7 @@ def render(
     beside = f' · <a href="{html_of_locust}">locust\'s own page</a>' if html_of_locust else ""
     body = [
         f"<h1>{html.escape(profile.name)}: {'the promise is kept' if kept else 'the promise is broken'}</h1>",
-        f"<p>{html.escape(profile.title)}{beside}</p>",
+        f"<p>{html.escape(profile.title if run.edge is not None else profile.elsewhere)}{beside}</p>",
         f"<table><caption>The promise</caption>{rows}</table>",
         *([_grid(run.table)] if run.table else []),
         _table("Figures", _figures(run, seen)),

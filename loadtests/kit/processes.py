@@ -177,6 +177,8 @@ class Edge:
 
         with self._news:
             self._news.wait_for(look, PATIENCE_S)
+        if not found and self.messages[-1:] == ["(the end)"]:
+            raise CannotRun(f"the edge ended: {' | '.join(self.messages[-3:-1])}")
         if not found:
             raise CannotRun(f"the edge never said {pattern!r}; last: {' | '.join(self.messages[-3:])}")
         return found[-1]

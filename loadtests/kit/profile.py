@@ -130,8 +130,8 @@ class Profile:
     seconds: int = 30
     think_s: float = 0.0
     """How long a user waits between requests, when there is no fixed rate."""
-    anywhere: bool = False
-    """It can be run against any URL, too."""
+    elsewhere: str = ""
+    """It can be run against any URL, too, and this is what it promises there."""
     disk: bool = False
     trace: bool = False
     """It plays a trace or an access log: --trace FILE."""
@@ -139,6 +139,10 @@ class Profile:
     """Goes into the plan, for `ask`."""
     files: int = 0
     """Descriptors that the director needs beside those of the users."""
+
+
+def nothing_lost(seen: Tally) -> list[Check]:
+    return [check for check in nothing_wrong(seen) if "body" not in check.sentence]
 
 
 def nothing_wrong(seen: Tally) -> list[Check]:

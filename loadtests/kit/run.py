@@ -67,12 +67,13 @@ class Outcome:
 
 def need_files(profile: Profile, users: int) -> None:
     """Raise this process's limit on descriptors to what the system grants. Raises `CannotRun` if that is too low."""
-    needed = FILES_BASE + 2 * users + profile.files
+    least = FILES_BASE + profile.files
+    needed = least + 2 * users
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise CannotRun(
             f"{profile.name} with {users} users needs {needed} file descriptors and the system grants {hard}: "
-            f"raise it (ulimit -Hn), or ask for fewer with --users"
+            f"raise it (ulimit -Hn)" + (", or ask for fewer with --users" if users > 1 and hard > least else "")
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -129,7 +130,7 @@ def perform(profile: Profile, wish: Wish) -> Outcome:
     seconds = wish.seconds or profile.seconds
     need_files(profile, users)
     host = wish.host.rstrip("/") if wish.host else None
-    if host and not profile.anywhere:
+    if host and not profile.elsewhere:
         raise CannotRun(f"{profile.name} has to steer the origin: it runs against its own edge only, without --host")
     if profile.trace and wish.trace is None:
         raise CannotRun(f"{profile.name} needs a trace or an access log: --trace FILE")

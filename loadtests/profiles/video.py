@@ -81,7 +81,7 @@ def judge(run: Run, seen: Tally) -> Iterable[Check]:
     first = run.samples[0].own_bytes if run.samples else 0
     most = max((sample.own_bytes for sample in run.samples), default=0)
     yield Check(
-        most - first <= GROWTH_BYTES,
+        0 < most <= first + GROWTH_BYTES,
         f"all processes grew by {(most - first) / (1 << 20):.0f} MiB over their start, beside shared memory",
         f"the processes grew by {(most - first) / (1 << 20):.0f} MiB; {GROWTH_BYTES >> 20} MiB is the bound",
     )

@@ -35,8 +35,8 @@ from loadtests.kit.content import (
     versioned,
 )
 from loadtests.kit.plot import Series, lines, ticks
-from loadtests.kit.processes import CannotRun, Origin
-from loadtests.kit.profile import Run, nothing_wrong
+from loadtests.kit.processes import CannotRun, Origin, Process
+from loadtests.kit.profile import Run, Sample, nothing_wrong
 from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
 from loadtests.profiles import PROFILES, slow_readers
 
@@ -176,10 +176,11 @@ def load(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["no_such"], "load: there is no profile 'no_such'; there are steady, "),
         (["steady", "--host", "http://127.0.0.1:1"], "load: http://127.0.0.1:1 does not answer: "),
         (["steady", "--users", "100000"], "load: steady with 100000 users needs 200200 file descriptors"),
+        (["steady", "--memory", "1KiB"], "load: the edge ended: "),
         (["replay"], "load: replay needs a trace or an access log: --trace FILE"),
         (["video", "--host", "http://127.0.0.1:1"], "load: video has to steer the origin"),
     ],
-    ids=["unknown", "unreachable", "descriptors", "no-trace", "own-origin-only"],
+    ids=["unknown", "unreachable", "descriptors", "memory", "no-trace", "own-origin-only"],
 )
 def test_what_cannot_be_run(arguments: list[str], said: str, tmp_path: Path) -> None:
     limit = ["sh", "-c", 'ulimit -Hn 4096 2>/dev/null; exec "$@"', "sh"] if "--users" in arguments else []
@@ -291,20 +292,65 @@ def test_a_chance_is_the_share_of_all_orders(n: int, m: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("across", "films", "kept"),
+    ("across", "films", "sizes", "kept"),
     [
-        pytest.param(5, 6, True, id="in slices and across them"),
-        pytest.param(0, 6, False, id="never across"),
-        pytest.param(5, 5, False, id="one of them not in slices"),
+        pytest.param(5, 6, [50, 114], True, id="in slices and across them"),
+        pytest.param(0, 6, [50, 114], False, id="never across"),
+        pytest.param(5, 5, [50, 114], False, id="one of them not in slices"),
+        pytest.param(5, 6, [50, 115], False, id="memory without bound"),
+        pytest.param(5, 6, [], False, id="memory never looked at"),
     ],
 )
-def test_a_run_that_says_nothing_of_slices_keeps_no_promise(across: int, films: int, kept: bool) -> None:
+def test_a_run_that_says_nothing_of_slices_keeps_no_promise(
+    across: int, films: int, sizes: list[int], kept: bool
+) -> None:
     seen = Tally()
     for name, number in (("requests", 10), ("ranges", 10), ("across", across)):
         seen.count(0.0, name, number)
     run = Run(Path(), {}, cast("Board", None), cast("Origin", None), None)
     run.facts["films in slices"] = films
+    run.samples = [Sample(0.0, {}, (Process(1, "edgecache", size << 20, 1, 1),), 0) for size in sizes]
     assert all(check.holds for check in PROFILES["video"].judge(run, seen)) == kept
+
+
+PHASES = ("well", "killed", "back from death", "frozen", "back from the cold", "erring", "back to order")
+
+
+@pytest.mark.parametrize(
+    ("probes", "silent", "at_once", "kept"),
+    [
+        pytest.param([0.5, 1.5, 2.5], "", 1, True, id="as promised"),
+        pytest.param([0.5, 1.4, 2.5], "", 1, False, id="two probes within a second"),
+        pytest.param([0.5], "", 1, False, id="no key probed twice"),
+        pytest.param([0.5, 1.5], "frozen", 1, False, id="nobody asked while it was frozen"),
+        pytest.param([0.5, 1.5], "", 3, False, id="a stampede"),
+    ],
+)
+def test_an_outage_that_says_nothing_keeps_no_promise(
+    probes: list[float], silent: str, at_once: int, kept: bool
+) -> None:
+    seen, asked, phases = Tally(), [], []
+    for index, name in enumerate(PHASES):
+        begin = 10.0 * index
+        phases.append((name, begin, begin + 5))
+        seen.count(begin + 2, "requests", 0 if name == silent else 9)
+        moments = probes if name == "erring" else [0.5] * at_once if name.startswith("back") else []
+        asked += [(begin + at, "/stale/1-5000") for at in moments]
+    origin = SimpleNamespace(asked=lambda: asked)
+    run = Run(Path(), {}, cast("Board", None), cast("Origin", origin), None)
+    run.facts["phases"] = phases
+    assert all(check.holds for check in PROFILES["origin_outage"].judge(run, seen)) == kept
+
+
+@pytest.mark.parametrize("failed", [0, 2])
+def test_against_another_target_no_more_is_said_than_was_checked(failed: int) -> None:
+    seen = Tally()
+    seen.count(0.0, "requests", 10)
+    seen.count(0.0, "wrong", failed)
+    run = Run(Path(), {}, cast("Board", None), cast("Origin", None), None)
+    checks = list(PROFILES["steady"].judge(run, seen))
+    assert all(check.holds for check in checks) == (not failed)
+    assert not any("body" in check.sentence or "LRU" in check.sentence for check in checks)
 
 
 class _Foreign(HTMLParser):
