@@ -79,9 +79,9 @@ def lines(
     for value in values if len(values) < 12 else values[:: len(values) // 8]:
         text = _octets(value) if log_x else short(value)
         x = across(value)
-        # A word of the last one's would be cut off.
+        # Half of a long one at the edge would be cut off.
         anchor = "end" if x > WIDTH - RIGHT - 8 else "middle"
-        at_x = min(x + RIGHT, WIDTH) if anchor == "end" else x
+        at_x = min(x + 3.2 * len(text), WIDTH) if anchor == "end" else x
         parts.append(f'<text x="{at_x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="{anchor}">{text}</text>')
     parts.append(
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end" class="axis">{html.escape(x_title)}</text>'
