@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgecache.store.disk import READERS
 from loadtests.kit.profile import Check, Run, Sample, nothing_wrong
-from loadtests.kit.rest import Held, Rest, more_than, role
+from loadtests.kit.rest import Held, Rest, is_worker, more_than, role
 from loadtests.kit.tally import Tally
 
 LARGEST = 200_000
@@ -82,10 +82,14 @@ def _answers(run: Run, seen: Tally) -> Iterable[Check]:
 
 def _memory(run: Run, first: Rest) -> Iterable[Check]:
     usual = len(first.held)
+    survivors = _survivors(run)
+    parts = [window.of(run) for window in (WARM, END)]
     for which in ROLES:
-        before, now = (_median(window.of(run), which, usual) for window in (WARM, END))
+        # A worker that survives has been through more than those before it: it is compared with itself, below.
+        old = [pid for pid, name in survivors if is_worker(name)]
+        before, now = (_median(part, which, usual, old) or _median(part, which, usual) for part in parts)
         yield _flat(run, which, before, now)
-    for pid, name in _survivors(run):
+    for pid, name in survivors:
         before, now = (_median_of(window.of(run), pid) for window in (YOUNG, OLD))
         minutes = (OLD.end - YOUNG.begin) * run.plan["seconds"] / 60
         yield _flat(run, f"the same {role(name)} ({name}) over its last {minutes:.0f} min", before, now)
@@ -102,14 +106,14 @@ def _flat(run: Run, what: str, before: float, now: float) -> Check:
     return Check(now <= before * GROWTH, f"{what}: {text}", f"{what} grew: {text}")
 
 
-def _median(samples: Sequence[Sample], which: str, usual: int) -> float:
-    """Of one process of its kind, at moments when there are as many as there should be."""
+def _median(samples: Sequence[Sample], which: str, usual: int, but: Collection[int] = ()) -> float:
+    """Of one process of its kind but these, at moments when there are as many as there should be."""
     sizes = [
         process.rss_bytes
         for sample in samples
         if len(sample.processes) == usual
         for process in sample.processes
-        if role(process.name) == which
+        if role(process.name) == which and process.pid not in but
     ]
     return statistics.median(sizes) if sizes else 0.0
 
