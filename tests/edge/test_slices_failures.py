@@ -192,7 +192,7 @@ async def test_a_disk_that_fails_in_the_middle_stops_nobody(tmp_path: Path, monk
         with monkeypatch.context() as patch:
             patch.setattr("edgecache.store.spool.write_all", fail)
             assert (await p.get()).body == p.files.body
-            assert not p.store.disk.on
+            await until(lambda: not p.store.disk.on)
             assert (await p.get("300000-300099")).body == p.files.body[300_000:300_100]
 
 
