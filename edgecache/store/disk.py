@@ -158,6 +158,7 @@ class DiskStore:
         self._fixed: dict[bytes, Known] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._mending: asyncio.Task[None] | None = None
+        self._closing = False
         self._on = False
         self._sweep: Sweep | None = None
         self._wanted = -1
@@ -189,6 +190,7 @@ class DiskStore:
     async def close(self) -> None:
         """Write what is queued, then close."""
         await self.flush()
+        self._closing = True
         for task in (*self._tasks, *((self._mending,) if self._mending is not None else ())):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -515,7 +517,8 @@ class DiskStore:
             exc_info=None if isinstance(error, FAULTS) else error,
             extra={"remedy": f"{remedy}; serving goes on without it, and it comes back by itself"},
         )
-        self._mending = spawn(self._mend(), "disk-mend")
+        if not self._closing:
+            self._mending = spawn(self._mend(), "disk-mend")
 
     async def _mend(self) -> None:
         began = self._clock()

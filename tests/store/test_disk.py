@@ -276,6 +276,20 @@ async def test_a_failing_disk_turns_the_tier_off_once_and_on_again(
     assert len(body_files(tmp_path / "cache")) == 1
 
 
+async def test_a_disk_that_fails_while_the_tier_closes_is_not_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with running(tmp_path) as store:
+        store.put(key("a"), record(), [b"a"])
+        await store.flush()
+        monkeypatch.setattr(store, "_write_back", fail)
+    assert store.counters.failures == 1
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "disk-mend"]
+
+
 async def test_a_read_that_fails_in_the_middle_of_a_body_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
