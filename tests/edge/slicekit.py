@@ -120,7 +120,7 @@ class Place:
 
     async def settled(self) -> None:
         """Everything under way has ended and is on disk."""
-        await until(lambda: not self.slicer._tasks)
+        await until(lambda: not self.slicer._tasks and not self.slicer.tees)
         await self.store.disk.flush()
 
     async def purge(self, *, kind: PurgeKind = PurgeKind.HARD, **order: object) -> None:
