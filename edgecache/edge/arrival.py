@@ -13,6 +13,8 @@ from edgecache.store.disk import DiskStore
 from edgecache.store.memory import Record
 from edgecache.store.spool import Spool
 
+_REMEMBERED = 256
+
 
 class Arrival:
     """One slice of one version."""
@@ -101,3 +103,30 @@ class Arrival:
         if self._spool is None:
             return None
         return Span(self._spool.fd, offset, min(most, behind - offset))
+
+
+class Arrivals(dict[bytes, Arrival]):
+    """A worker's, by their keys. Remembers of the last few when they ended.
+
+    A look-up on disk takes a moment, in which a slice may be stored and be no arrival any more: who has found nothing
+    asks whether to look again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moment = 0
+        """So many have ended."""
+        self._ended: dict[bytes, int] = {}
+
+    def end(self, arrival: Arrival) -> None:
+        """It is stored, or never will be. Harmless where another has taken its place."""
+        if self.get(arrival.key) is arrival:
+            del self[arrival.key]
+            self.moment += 1
+            self._ended.pop(arrival.key, None)
+            if len(self._ended) >= _REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+            self._ended[arrival.key] = self.moment
+
+    def ended_since(self, key: bytes, moment: int) -> bool:
+        return self._ended.get(key, 0) > moment

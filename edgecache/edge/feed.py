@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from edgecache.edge.arrival import Arrival
+from edgecache.edge.arrival import Arrival, Arrivals
 from edgecache.edge.leases import FillLeases
 from edgecache.edge.octets import Ask, Octets
 from edgecache.edge.turns import Turns
@@ -57,7 +57,7 @@ class Feed:
         meta: bytes,
         disk: DiskStore,
         clock: Callable[[], float],
-        arrivals: dict[bytes, Arrival],
+        arrivals: Arrivals,
         leases: FillLeases | None,
         turns: Turns,
         body: BodyStream | None = None,
@@ -158,7 +158,7 @@ class Feed:
 
     async def _end(self) -> None:
         for arrival in self._promised.values():
-            self._forget(arrival)
+            self._arrivals.end(arrival)
             await arrival.drop()
         if self._storing is not None:
             await asyncio.wait([self._storing])
@@ -217,12 +217,8 @@ class Feed:
         try:
             await arrival.commit(slice_record(self.ask.stored, now, self.fill_seq, self.tags, self.meta), now)
         finally:
-            self._forget(arrival)
+            self._arrivals.end(arrival)
             self._release(arrival.index)
-
-    def _forget(self, arrival: Arrival) -> None:
-        if self._arrivals.get(arrival.key) is arrival:
-            del self._arrivals[arrival.key]
 
     # --- leases: what other workers leave to this one ---
 

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 
 from edgecache.edge import respond
-from edgecache.edge.arrival import Arrival
+from edgecache.edge.arrival import Arrival, Arrivals
 from edgecache.edge.feed import AT_ONCE, PATIENCE_S, Feed
 from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Shelf, stored_response
@@ -55,7 +55,7 @@ class Slicer:
         self.leases = leases
         self._clock = clock
         self._to_origin = to_origin
-        self.arrivals: dict[bytes, Arrival] = {}
+        self.arrivals = Arrivals()
         self._feeds: dict[bytes, list[Feed]] = {}
         self._avoided: dict[bytes, float] = {}
         self.tees: set[bytes] = set()
@@ -356,6 +356,7 @@ class SliceReader:
             arrival = self._joinable(key, index)
             if arrival is not None:
                 return arrival
+            moment = slicer.arrivals.moment
             entry = await slicer.disk.get_fixed(key)
             if entry is not None:
                 if entry.body_size == self._extent(index):
@@ -365,6 +366,8 @@ class SliceReader:
             arrival = self._joinable(key, index)  # it may have begun meanwhile
             if arrival is not None:
                 return arrival
+            if slicer.arrivals.ended_since(key, moment):
+                continue
             if not slicer.on or tries > 1 or self._lost > 1:
                 break
             if not self._sliced.validated:
@@ -432,9 +435,10 @@ class SliceReader:
 
     async def _ask_ahead(self, index: int) -> None:
         key, slicer = slices.slice_key(self._sliced, index), self._slicer
+        moment = slicer.arrivals.moment
         if slicer.turns.none_left or self._is_coming(key, index) or key in await slicer.disk.present([key]):
             return
-        if not self._is_coming(key, index):
+        if not self._is_coming(key, index) and not slicer.arrivals.ended_since(key, moment):
             self._begin(key, index)
 
     def _is_coming(self, key: bytes, index: int) -> bool:

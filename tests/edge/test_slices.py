@@ -9,7 +9,9 @@ from edgecache._native.inflight import Leases
 from edgecache.edge.leases import FillLeases, make_bells
 from edgecache.http.clock import wall_clock
 from edgecache.http.headers import Headers
+from edgecache.http.tasks import spawn
 from edgecache.policy.slices import slice_key
+from edgecache.store.diskentry import DiskEntry
 from tests.edge.slicekit import HOST, KIB, RANGES, SLICE, expected, place
 from tests.edge.world import at_rest, until
 
@@ -147,6 +149,34 @@ async def test_a_crowd_for_the_whole_is_one_fetch(tmp_path: Path) -> None:
         found = await asyncio.gather(*(p.get() for _ in range(10)))
         assert all(got.body == p.files.body for got in found)
         assert p.files.asked == [None]
+
+
+async def test_what_was_stored_while_it_was_looked_for_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(tmp_path) as p:
+        await p.get("0-9")
+        await p.settled()
+        key = slice_key(await p.manifest(), 8)
+        find, looked, stored = p.store.disk.get_fixed, asyncio.Event(), asyncio.Event()
+
+        async def slowly(wanted: bytes) -> DiskEntry | None:
+            found = await find(wanted)
+            if wanted == key and not looked.is_set():
+                looked.set()
+                await stored.wait()
+            return found
+
+        monkeypatch.setattr(p.store.disk, "get_fixed", slowly)
+        spec, wanted = f"{8 * SLICE}-{8 * SLICE + 9}", p.files.body[8 * SLICE : 8 * SLICE + 10]
+        first = spawn(p.get(spec), "first")
+        await looked.wait()
+        assert (await p.get(spec)).body == wanted
+        await p.settled()
+        asked = len(p.files.asked)
+        stored.set()
+        assert (await first).body == wanted
+        assert len(p.files.asked) == asked
 
 
 async def test_who_leaves_stops_the_fetch(tmp_path: Path) -> None:
