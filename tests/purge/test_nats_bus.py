@@ -28,7 +28,7 @@ nats = pytest.importorskip("nats", reason="nats-py is not installed: pip install
 from edgecache.purge.transport import nats_bus  # noqa: E402 - where there is nats-py
 from edgecache.purge.transport.nats_bus import NatsBus  # noqa: E402
 from edgecache.purge.transport.nats_feed import NatsFeed  # noqa: E402
-from edgecache.purge.transport.nats_log import NatsSettings  # noqa: E402
+from edgecache.purge.transport.nats_log import NatsLog, NatsSettings  # noqa: E402
 from edgecache.purge.transport.nats_settings import nats_settings  # noqa: E402
 from tests.purge.natscreds import credentials  # noqa: E402
 
@@ -175,6 +175,36 @@ async def test_a_server_that_is_killed_and_comes_back(tmp_path: Path, monkeypatc
                 await append(bus, "refused")
 
 
+@pytest.mark.parametrize("reconnect", [False, True])
+async def test_a_server_that_dies_while_something_is_to_be_sent(tmp_path: Path, reconnect: bool) -> None:
+    """The reader hears of it at once, and nothing goes on running for it."""
+    with alone(tmp_path) as server:
+        store = NatsStore(server)
+        async with store.open() as bus:
+            await append(bus, "a")
+        log = NatsLog(store.settings, name="reader", reconnect=reconnect)
+        await log.connect()
+        await log.refresh()
+        before = set(asyncio.all_tasks())
+        async with aclosing(log.tail(0)) as batches:
+            assert keys(await anext(batches)) == ["a"]
+            server.pause()
+            client = log.client
+            async with asyncio.timeout(10):
+                while client.pending_data_size < 200_000:  # more than the socket takes
+                    await client.publish("elsewhere", bytes(100_000))
+                    await asyncio.sleep(0)
+            server.kill()
+            with pytest.raises(BusError, match="interrupted"):
+                await anext(batches)
+        if reconnect:
+            server.start()
+            await refreshed(log)
+            assert len(client._subs) == 1  # for the answers
+            assert len(asyncio.all_tasks()) <= len(before)
+        await log.close()
+
+
 async def test_a_server_that_has_lost_what_it_confirmed(tmp_path: Path) -> None:
     """A single server after a power cut: its numbers are given out again. No edge takes them for those it knows."""
     with alone(tmp_path) as server:
@@ -281,6 +311,15 @@ async def test_how_it_is_let_in(how: str, tmp_path: Path) -> None:
             else:
                 with pytest.raises(BusError, match="no connection"):
                     await bus.start()
+
+
+async def refreshed(log: NatsLog) -> None:
+    """A question that was asked while the server was away may go unanswered."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(BusError):
+                await log.refresh()
+                return
 
 
 def direct_edge(settings: NatsSettings, name: str) -> LightEdge:

@@ -72,6 +72,24 @@ class NatsSettings:
     timeout_s: float = 5.0
 
 
+class _Client(Client):
+    """nats-py's, which closes half-way where it cannot send what it still holds: it counts as closed then, with its
+    subscriptions running and its socket open, and whoever is to be told of the end is not."""
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if not self.is_connected:
+            self._drop_unsent()
+        try:
+            await super()._close(status, do_cbs)
+        except (nats.errors.Error, OSError, RuntimeError):
+            self._drop_unsent()
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
+
+    def _drop_unsent(self) -> None:
+        self._pending, self._pending_data_size = [], 0
+
+
 class NatsLog:
     """A connection to the stream. Belongs to one event loop."""
 
@@ -105,7 +123,7 @@ class NatsLog:
                 "connect_timeout": settings.timeout_s,
                 "reconnect_time_wait": RECONNECT_S,
             }
-            client = Client()
+            client = _Client()
             connecting = client.connect(
                 list(settings.servers),
                 name=self._name,
@@ -143,15 +161,8 @@ class NatsLog:
             await asyncio.wait(self._calls, timeout=self.settings.timeout_s)
 
     async def _close(self, client: Client) -> None:
-        if not client.is_connected:
-            _drop_unsent(client)
-        try:
+        with contextlib.suppress(nats.errors.Error, OSError, RuntimeError, TimeoutError):
             await self.call(client.close())
-        except (nats.errors.Error, OSError, RuntimeError, TimeoutError):  # it could not send what it still held
-            _drop_unsent(client)
-            client._status = Client.DISCONNECTED  # else it thinks that it has closed
-            with contextlib.suppress(nats.errors.Error, OSError, RuntimeError, TimeoutError):
-                await self.call(client.close())
 
     @property
     def client(self) -> Client:
@@ -370,11 +381,11 @@ class NatsLog:
                     yield batch
         finally:
             self._tails.discard(queue)
-            if client.is_connected:
-                with contextlib.suppress(BusError):
-                    await self.ask(subscription.unsubscribe())
-                    if consumer:
-                        await self.ask(client.publish(f"{js._prefix}.CONSUMER.DELETE.{stream}.{consumer}"))
+            # Also where it is being connected again, when nats-py would subscribe again to what it still has.
+            with contextlib.suppress(BusError):
+                await self.ask(subscription.unsubscribe())
+                if consumer:
+                    await self.ask(client.publish(f"{js._prefix}.CONSUMER.DELETE.{stream}.{consumer}"))
 
     async def _batch(self, client: Client, queue: asyncio.Queue[Msg | None], after: int) -> list[Record]:
         """What has come, after waiting for something."""
@@ -405,11 +416,6 @@ class NatsLog:
             if queue.empty() or len(found) >= TOGETHER:
                 return found
             message = queue.get_nowait()
-
-
-def _drop_unsent(client: Client) -> None:
-    """nats-py fails half-way through closing where it holds something for a connection that is gone."""
-    client._pending, client._pending_data_size = [], 0
 
 
 async def _outcome(question: Coroutine[Any, Any, T]) -> T | Exception:
