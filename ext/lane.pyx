@@ -15,10 +15,18 @@ h1_init()
 
 cdef enum:
     MEMO = 4096                  # entries of each memo; full ones are emptied
-    MEMO_ENTRY = 1024            # octets: longer ones are worked out each time, so that strangers fill no memory
+    MEMO_ENTRY = 1024            # octets of a key: what longer ones lead to is worked out each time
     FILE_MAX = 8 * 1024 * 1024   # of a body in a file: of larger ones no more is read ahead than is being sent
     USES = 16384                 # files whose uses are counted until they are asked for
     MAX_NAME = 100               # of the cache in Cache-Status: with it, Age and ttl it fits a lane's GAP
+
+
+cdef void remember(dict memo, bytes key, found):
+    """A full memo is emptied; a key that is too long is not kept, so that strangers fill no memory."""
+    if PyBytes_GET_SIZE(key) <= MEMO_ENTRY:
+        if len(memo) >= MEMO:
+            memo.clear()
+        memo[key] = found
 
 
 @cython.final
@@ -155,12 +163,11 @@ cdef class Lane:
     # --- what is met for the first time ---
 
     cdef LaneSite site_of(self, const char *host, size_t n):
-        key = PyBytes_FromStringAndSize(host, n)
+        cdef bytes key = PyBytes_FromStringAndSize(host, n)
         found = self.sites.get(key, self)
         if found is self:
-            if len(self.sites) >= MEMO:
-                self.sites.clear()
-            found = self.sites[key] = self.find_site(key.decode("latin-1"))
+            found = self.find_site(key.decode("latin-1"))
+            remember(self.sites, key, found)
         return found
 
     cdef bytes secondary(self, const char *data, const pr_request *request, const char *meta, size_t meta_n):
@@ -179,7 +186,7 @@ cdef class Lane:
                     parts.append(PyBytes_FromStringAndSize(data + request.fields[i].value, request.fields[i].value_n))
             parts.append(b"\n")
             at = end + 1
-        key = b"\r".join(parts)
+        cdef bytes key = b"\r".join(parts)
         found = self.variants.get(key, self)
         if found is self:
             lines = [
@@ -190,32 +197,23 @@ cdef class Lane:
                 for i in range(request.field_n)
             ]
             found = self.secondary_key(parts[0], lines)
-            if PyBytes_GET_SIZE(key) <= MEMO_ENTRY:
-                if len(self.variants) >= MEMO:
-                    self.variants.clear()
-                self.variants[key] = found
+            remember(self.variants, key, found)
         return found
 
     cdef bint is_date(self, const char *text, size_t n):
-        key = PyBytes_FromStringAndSize(text, n)
+        cdef bytes key = PyBytes_FromStringAndSize(text, n)
         found = self.dates.get(key)
         if found is None:
             found = bool(self.readable_date(key.decode("latin-1")))
-            if n <= MEMO_ENTRY:
-                if len(self.dates) >= MEMO:
-                    self.dates.clear()
-                self.dates[key] = found
+            remember(self.dates, key, found)
         return found
 
     cdef bytes without_secrets(self, const char *text, size_t n):
-        key = PyBytes_FromStringAndSize(text, n)
+        cdef bytes key = PyBytes_FromStringAndSize(text, n)
         found = self.redacted.get(key)
         if found is None:
             found = self.redact(key.decode("latin-1")).encode("latin-1")
-            if n <= MEMO_ENTRY:
-                if len(self.redacted) >= MEMO:
-                    self.redacted.clear()
-                self.redacted[key] = found
+            remember(self.redacted, key, found)
         return found
 
     cdef bint passed_here(self, const char *data, const pr_request *request) noexcept:

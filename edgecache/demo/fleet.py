@@ -33,7 +33,7 @@ cache: {{honour_request_directives: false}}
 purge: {{coordinator: "{coordinator}", token_file: "{token_file}", max_silence: 5s}}
 log: {{level: error, access: {{format: "off"}}}}
 """
-_RESOLVER = """
+RESOLVER = """
 server:
   directory: "{folder}"
   chroot: ""
@@ -58,6 +58,7 @@ stub-zone:
 remote-control:
   control-enable: no
 """
+"""Configuration of unbound, which tells the name server the client's network: `folder`, `port`, `zone`, `geodns`."""
 
 
 class Part:
@@ -147,7 +148,7 @@ class Fleet:
             return
         at = Address("127.0.0.1", free_port("127.0.0.1"))
         config = self._folder / "unbound.conf"
-        config.write_text(_RESOLVER.format(folder=self._folder, port=at.port, zone=zone, geodns=geodns))
+        config.write_text(RESOLVER.format(folder=self._folder, port=at.port, zone=zone, geodns=geodns))
         self._parts.append(await Part.start(program, "-d", "-c", str(config), at=at, told=asyncio.subprocess.DEVNULL))
         self.resolver_port = at.port
 

@@ -20,6 +20,7 @@ import dns.asyncquery
 import dns.message
 import pytest
 
+from edgecache.demo.fleet import RESOLVER
 from tests.conftest import require
 from tests.e2e.edge import Process
 from tests.e2e.origin import Answer, Asked, origin
@@ -48,31 +49,6 @@ zones:
   - {{name: z.example, nameservers: [ns.z.example], geo: [{{name: www, ttl: 30s, min_ttl: {ttl}s}}]}}
 """
 
-UNBOUND = """
-server:
-  directory: "{folder}"
-  chroot: ""
-  username: ""
-  pidfile: ""
-  use-syslog: no
-  logfile: ""
-  interface: 127.0.0.1
-  port: {port}
-  num-threads: 1
-  access-control: 127.0.0.0/8 allow
-  do-not-query-localhost: no
-  do-ip6: no
-  module-config: "subnetcache iterator"
-  send-client-subnet: 127.0.0.1
-  max-client-subnet-ipv4: 24
-  cache-min-ttl: 0
-stub-zone:
-  name: "z.example"
-  stub-addr: 127.0.0.1@{geodns}
-remote-control:
-  control-enable: no
-"""
-
 
 @contextlib.contextmanager
 def edge(folder: Path, address: str, port: int, origin_url: str) -> Iterator[Process]:
@@ -93,7 +69,7 @@ def edge(folder: Path, address: str, port: int, origin_url: str) -> Iterator[Pro
 def unbound(folder: Path, geodns: int) -> Iterator[int]:
     port = free_port("127.0.0.1")
     file = folder / "unbound.conf"
-    file.write_text(UNBOUND.format(folder=folder, port=port, geodns=geodns))
+    file.write_text(RESOLVER.format(folder=folder, port=port, zone="z.example", geodns=geodns))
     process = subprocess.Popen([require("unbound"), "-d", "-c", str(file)], stderr=subprocess.PIPE)
     try:
         until = time.monotonic() + 20

@@ -34,6 +34,23 @@ def head_is_here(w: World) -> bool:
     return all(fill.outcome.done() for fill in w.edge.pipeline.collapse.fills.values())
 
 
+async def begun(w: World) -> tuple[asyncio.Task[Any], asyncio.Event]:
+    """A request for /a whose response has begun at the origin, and what lets it end: with the body `old`."""
+    gate = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**FRESH, "Content-Length": "3"})
+        await response.prepare(request)
+        await gate.wait()
+        await response.write(b"old")
+        return response
+
+    w.answer = slow
+    first = spawn(w.get("/a", host=HOST), "early")
+    await until(lambda: bool(w.edge.pipeline.collapse.fills) and head_is_here(w))
+    return first, gate
+
+
 def lurker(w: World) -> Lurker:
     made = w.edge.control._lurker
     made._patience_s = 0.0
@@ -126,20 +143,7 @@ async def test_not_even_where_the_origin_fails() -> None:
 async def test_what_was_under_way_is_not_used_afterwards(soft: bool) -> None:
     """A response asked for before, stored after: it is older than the pattern."""
     async with world(purge=MATCH) as w:
-        gate, begun = asyncio.Event(), asyncio.Event()
-
-        async def slow(_: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse(headers={**FRESH, "Content-Length": "3"})
-            await response.prepare(_)
-            begun.set()
-            await gate.wait()
-            await response.write(b"old")
-            return response
-
-        w.answer = slow
-        first = spawn(w.get("/a", host=HOST), "early")
-        await begun.wait()
-        await until(lambda: head_is_here(w))
+        first, gate = await begun(w)
         await ban(w, "^/a$", soft=soft)
         w.answers("new", **FRESH)
         assert (await w.get("/a", host=HOST)).body == b"new", "it joins no fetch that began before"
@@ -150,20 +154,7 @@ async def test_what_was_under_way_is_not_used_afterwards(soft: bool) -> None:
 
 async def test_what_was_under_way_when_patterns_end_is_not_stored() -> None:
     async with world(purge=MATCH) as w:
-        gate, begun = asyncio.Event(), asyncio.Event()
-
-        async def slow(request: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse(headers={**FRESH, "Content-Length": "3"})
-            await response.prepare(request)
-            begun.set()
-            await gate.wait()
-            await response.write(b"old")
-            return response
-
-        w.answer = slow
-        first = spawn(w.get("/a", host=HOST), "early")
-        await begun.wait()
-        await until(lambda: head_is_here(w))
+        first, gate = await begun(w)
         await ban(w, "^/a$")
         assert await ended(w)
         gate.set()
