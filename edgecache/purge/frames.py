@@ -2,7 +2,8 @@
 
 Each frame is one JSON object (RFC 8259) with a `type`; as a WebSocket message, text. Fields that are not known are
 ignored, so that they can be added; a type that is not known, or a field that is missing or not of its kind, is
-a `FrameError`, and the connection is closed with its reason.
+a `FrameError`, and the connection is closed with its reason. In an order nothing is ignored: what a newer version names
+by a field that is not known here may be anything, so everything is purged.
 
     edge -> coordinator
       {"type": "hello", "format": 1, "edge": NAME, "instance": ID, "version": TEXT, "log": ID|null, "position": N,
@@ -19,6 +20,7 @@ a `FrameError`, and the connection is closed with its reason.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from typing import Any, Final, NoReturn
 
 from edgecache.purge.bus import Heartbeat, LogEntry, LogPosition, Purges, Record, Welcome
 from edgecache.purge.message import PurgeKind, PurgeOrder, UrlPattern
+
+_log = logging.getLogger("edgecache.purge")
 
 FORMAT: Final = 1
 MAX_ORDER_BYTES: Final = 1_000_000
@@ -46,6 +50,8 @@ IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _PLAIN_ACK: Final = re.compile(r'\{"type":"ack","position":(0|[1-9][0-9]{0,14})\}', re.ASCII)
 """An ack as `ack_frame` writes it: by far the most of what a coordinator hears."""
 LISTS: Final = ("urls", "keys", "caseless", "groups", "hosts", "prefixes")
+_ORDER_FIELDS: Final = frozenset({"kind", "source", "patterns", "everything", "site", *LISTS})
+_PATTERN_FIELDS: Final = frozenset({"url", "host"})
 
 
 class FrameError(Exception):
@@ -212,7 +218,8 @@ def _order(body: dict[str, Any]) -> PurgeOrder:
     except ValueError:
         raise FrameError("kind is neither hard nor soft") from None
     patterns = _patterns(body.get("patterns", []))
-    if not everything and not any(lists.values()) and not patterns:
+    unknown = _unknown(body)
+    if not everything and not any(lists.values()) and not patterns and not unknown:
         raise FrameError("an order names nothing")
     texts = [value for values in lists.values() for value in values]
     texts += [text for pattern in patterns for text in (pattern.url, pattern.host or "")]
@@ -220,7 +227,24 @@ def _order(body: dict[str, Any]) -> PurgeOrder:
         "".join((source, site or "", *texts)).encode()
     except UnicodeEncodeError:
         raise FrameError("half a surrogate pair is no text") from None
+    if unknown:
+        _log.error(
+            "a purge has %s, which is not known here: everything is purged instead",
+            unknown,
+            extra={"remedy": "run the version of the coordinators here too"},
+        )
+        return PurgeOrder(everything=True, source=source)
     return PurgeOrder(everything=everything, site=site, kind=kind, source=source, patterns=patterns, **lists)
+
+
+def _unknown(order: dict[str, Any]) -> str:
+    """A field of the order that is not known here; empty where there is none."""
+    names = order.keys() - _ORDER_FIELDS
+    patterns = order.get("patterns")
+    for pattern in patterns if isinstance(patterns, list) else ():
+        if isinstance(pattern, dict):
+            names |= pattern.keys() - _PATTERN_FIELDS
+    return _shown(min(names)) if names else ""
 
 
 def _patterns(values: object) -> tuple[UrlPattern, ...]:

@@ -140,6 +140,23 @@ def test_unknown_fields_are_ignored_and_missing_ones_are_not(body: dict[str, obj
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {"origins": ["o"]},
+        {"patterns": [{"url": "^/a", "method": "GET"}]},
+        {"site": "shop", "": None},
+        {"keys": [], "origins": []},
+    ],
+)
+def test_an_order_that_is_not_known_in_whole_purges_everything(more: dict[str, object]) -> None:
+    """A newer coordinator may mean anything by it."""
+    everything = PurgeOrder(everything=True, kind=PurgeKind.HARD, source="x")
+    assert frames.order_of(json.dumps(ORDER | more)) == everything
+    frame = {"type": "purges", "entries": [ENTRY | {"order": ORDER | more}]}
+    assert frames.down(json.dumps(frame)) == Purges((LogEntry(7, 1.5, everything),))
+
+
+@pytest.mark.parametrize(
     "change",
     [
         pytest.param({"seq": -1}, id="negative"),
