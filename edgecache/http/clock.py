@@ -2,7 +2,5 @@
 
 import time
 
-
-def wall_clock() -> float:
-    """Seconds since the Unix epoch."""
-    return time.time()  # noqa: TID251 - this is the clock module the ban points to
+wall_clock = time.time  # noqa: TID251 - this is the clock module the ban points to
+"""Seconds since the Unix epoch."""

@@ -1,0 +1,26 @@
+"""A .pxd beside a module names the fields of its classes for the build that compiles it: they are the class's slots."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STUBS = sorted(path for path in (ROOT / "edgecache").glob("*/*.pxd") if path.parent.name != "_native")
+CLASS = re.compile(r"^cdef class (\w+):\n((?:    cdef .*\n)+)", re.MULTILINE)
+FIELDS = re.compile(r"^    cdef (?:public )?object (.*)$", re.MULTILINE)
+
+
+def test_there_are_some() -> None:
+    assert STUBS
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda path: path.stem)
+def test_fields_are_the_slots(stub: Path) -> None:
+    module = importlib.import_module(".".join(stub.relative_to(ROOT).with_suffix("").parts))
+    classes = CLASS.findall(stub.read_text())
+    assert classes
+    for name, body in classes:
+        fields = sorted(field.strip() for line in FIELDS.findall(body) for field in line.split(","))
+        assert fields == sorted(getattr(module, name).__slots__), name
