@@ -128,6 +128,11 @@ class PurgeBus(Protocol):
     shared: bool
     """May other coordinators use it? Then each tells the others of its edges."""
 
+    @property
+    def failing(self) -> str:
+        """Why purges cannot be logged, as last known; "" where they can."""
+        ...
+
     async def start(self) -> None:
         """Raises `BusError`."""
         ...
@@ -160,7 +165,8 @@ class PurgeBus(Protocol):
         ...
 
     async def compact(self, now: float) -> LogState:
-        """Forget what the bus's limits of age and count allow. Raises `BusError`."""
+        """Forget what the bus's limits of age and count allow. Where it is `failing`, this tries whether it still is.
+        Raises `BusError`."""
         ...
 
     async def audit(self, *, before: int | None, limit: int) -> Sequence[AuditRecord]:

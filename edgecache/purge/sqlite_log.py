@@ -2,9 +2,10 @@
 
 An order is numbered and its number told only when it is on stable storage. Appends that arrive while others are being
 written wait and are written together, in one transaction with one sync. Where writing fails, every order of that
-transaction is refused and none is half there; the next one tries again. One thread writes, another reads.
+transaction is refused and none is half there; the next one tries again. Where the file is found to be damaged, removed
+or replaced, nothing is logged any more (`logfile`). One thread writes, another reads.
 
-    State (name, value)                          version, log (its identity), floor, floor_time
+    State (name, value)                          version, log (its identity), floor, floor_time, tried
     Log, Used, Audit                             as in purge/ledger
 
 The file is opened by one process only, which a lock on the side sees to.
@@ -12,11 +13,13 @@ The file is opened by one process only, which a lock on the side sees to.
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
 import secrets
 import sqlite3
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,17 +45,19 @@ from edgecache.purge.bus import (
 )
 from edgecache.purge.frames import MAX_ORDER_BYTES, order_text
 from edgecache.purge.ledger import FORGOTTEN_TOGETHER, KEEP, Entry, Retention
+from edgecache.purge.logfile import VERSION, Damaged, WatchedFiles, compare, connect, examine, failure
 from edgecache.purge.message import PurgeOrder
 
 _log = logging.getLogger("edgecache.purge")
 T = TypeVar("T")
 
-VERSION: Final = 1
 FILE: Final = "purges.db"
 MOST_TOGETHER: Final = 1000
 """Orders in one transaction."""
 MOST_WAITING: Final = 20_000
 """Orders that wait to be written, before more are refused."""
+COMPARED_AGAIN: Final = 20
+"""Times as long as comparing the file with what has been confirmed took, it is not done again."""
 IN_MEMORY: Final = 4096
 IN_MEMORY_BYTES: Final = 16 << 20
 """The newest records, which most subscribers lack at any time, are kept in memory too."""
@@ -82,6 +87,7 @@ class SqliteLog:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="purge-read")
         self._con: sqlite3.Connection | None = None
         self._read_con: sqlite3.Connection | None = None
+        self._files = WatchedFiles(self._path)
         self._lock: int | None = None
         self._state = LogState("", 0, 0, 0.0)
         self._floor_time = 0.0
@@ -92,8 +98,18 @@ class SqliteLog:
         self._grown = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self.failing = ""
+        self._refused = ""
         """Why the last transaction was refused; "" where it was not."""
+        self._damaged: Damaged | None = None
+        self._confirmed = self._state
+        """What is in the file. The writer's."""
+        self._doubted = False
+        """Somebody else has written to the file, and it has not been compared since. The writer's."""
+        self._compare_after = 0.0
+
+    @property
+    def failing(self) -> str:
+        return self._damaged.detail if self._damaged is not None else self._refused
 
     # --- life ---
 
@@ -137,43 +153,19 @@ class SqliteLog:
                 f"another coordinator uses {self._folder}", remedy="stop it, or choose another directory"
             ) from None
         try:
-            self._con = self._connect()
+            self._con = connect(self._path)
             for statement in _SCHEMA:
                 self._con.execute(statement)
             self._con.executemany(
                 "INSERT OR IGNORE INTO State VALUES (?, ?)",
                 [("version", VERSION), ("log", secrets.token_hex(16)), ("floor", 0), ("floor_time", 0.0)],
             )
-            known = dict(self._con.execute("SELECT name, value FROM State").fetchall())
-            if known["version"] != VERSION:
-                raise BusError(f"{self._path} is of version {known['version']}, which this program does not know")
-            found = self._con.execute("PRAGMA quick_check(1)").fetchall()
-            if found != [("ok",)]:
-                raise BusError(f"{self._path} is damaged: {found[0][0]}", remedy=_START_ANEW)
-            self._read_con = self._connect()
-            head = self._con.execute("SELECT sequence, time FROM Log ORDER BY sequence DESC LIMIT 1").fetchone()
-            count = self._con.execute("SELECT count(*) FROM Log").fetchone()[0]
+            self._state, self._floor_time = examine(self._con, self._path)
+            self._read_con = connect(self._path)
+            self._files.leave()
         except (sqlite3.Error, OSError) as error:
-            raise self._failure(error) from None
-        self._floor_time = known["floor_time"]
-        number, time = head or (known["floor"], self._floor_time)
-        if number - known["floor"] != count:
-            raise BusError(f"{self._path} has gaps", remedy=_START_ANEW)
-        self._state = LogState(known["log"], known["floor"], number, time)
-
-    def _connect(self) -> sqlite3.Connection:
-        if not self._path.exists():
-            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        con = sqlite3.connect(str(self._path), timeout=10.0, isolation_level=None, check_same_thread=False)
-        for statement in (
-            "PRAGMA trusted_schema = OFF",
-            "PRAGMA mmap_size = 0",
-            "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = FULL",
-            "PRAGMA journal_size_limit = 16777216",
-        ):
-            con.execute(statement).fetchall()
-        return con
+            raise failure(self._path, error) from None
+        self._confirmed = self._state
 
     # --- writing ---
 
@@ -188,6 +180,8 @@ class SqliteLog:
             )
         if self._task is None or self._closed:
             raise BusError("the log is closed")
+        if self._damaged is not None:
+            raise BusError(self._damaged.detail, remedy=self._damaged.remedy)
         if len(self._waiting) >= MOST_WAITING:
             raise BusError("the log is slower than the purges that come in", remedy="purge at a lower rate")
         waiting = _Waiting(Entry(order, text, now, caller, key), asyncio.get_running_loop().create_future())
@@ -226,13 +220,13 @@ class SqliteLog:
         """All or none."""
         con = self._con
         assert con is not None
-        sequence = self._state.head
         found: list[Appended | BusError] = []
         try:
+            compared = self._see_to_files()
             con.execute("BEGIN IMMEDIATE")
-            if self.failing:  # what a failed commit may have left was refused, and is not to come back
-                for table in ("Log", "Used", "Audit"):
-                    con.execute(f"DELETE FROM {table} WHERE sequence > ?", (sequence,))  # noqa: S608 - our own words
+            if self._refused or compared:
+                self._drop_unconfirmed(con)
+            sequence, newest = self._confirmed.head, self._confirmed.head_time
             for waiting in batch:
                 entry = waiting.entry
                 try:
@@ -243,14 +237,51 @@ class SqliteLog:
                 if known is None:
                     sequence += 1
                     known = Appended(ledger.insert(con, sequence, entry), again=False)
+                    newest = known.record.time
                 found.append(known)
             con.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            with contextlib.suppress(sqlite3.Error):
-                if con.in_transaction:
-                    con.execute("ROLLBACK")
-            raise self._failure(error) from None
+            self._files.leave()
+        except (sqlite3.Error, OSError, BusError) as error:
+            self._roll_back(con)
+            raise self._failed(error) from None
+        self._confirmed = dataclasses.replace(self._confirmed, head=sequence, head_time=newest)
         return found
+
+    def _see_to_files(self) -> bool:
+        """Before each transaction. Were they compared with what has been confirmed? Raises `BusError`, OSError and
+        `sqlite3.Error`."""
+        if self._damaged is not None:
+            raise self._damaged
+        self._doubted = self._doubted or not self._files.untouched()
+        if not self._doubted or time.monotonic() < self._compare_after:
+            return False
+        begun = time.monotonic()
+        recent = [record for record in list(self._recent) if record.sequence > self._confirmed.floor]
+        compare(self._path, self._confirmed, recent)
+        self._files.leave()
+        self._doubted = False
+        took_s = time.monotonic() - begun
+        self._compare_after = begun + COMPARED_AGAIN * took_s
+        _log.warning(
+            "%s was written to by somebody else; all that was confirmed is there (compared in %.3f s)",
+            self._path,
+            took_s,
+            extra={"remedy": "let nobody but the coordinator write to it"},
+        )
+        return True
+
+    def _drop_unconfirmed(self, con: sqlite3.Connection) -> None:
+        """What a failed commit may have left was refused, and is not to come back."""
+        for table in ("Log", "Used", "Audit"):
+            con.execute(f"DELETE FROM {table} WHERE sequence > ?", (self._confirmed.head,))  # noqa: S608 - our own words
+
+    def _roll_back(self, con: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if con.in_transaction:
+                con.execute("ROLLBACK")
+        if not self._doubted:  # what was written before it failed was our own
+            with contextlib.suppress(BusError, OSError):  # found again before the next
+                self._files.leave()
 
     def _remember(self, records: list[Record]) -> None:
         last = records[-1]
@@ -265,15 +296,24 @@ class SqliteLog:
     def _refuse(self, batch: list[_Waiting], error: BusError) -> None:
         if not self.failing:
             _log.error("purges are refused: %s", error, extra={"remedy": error.remedy})
-        self.failing = error.detail
+        self._refused = error.detail
         for waiting in batch:
             if not waiting.done.done():
                 waiting.done.set_exception(BusError(error.detail, remedy=error.remedy))
 
     def _failed_no_more(self) -> None:
-        if self.failing:
+        if self._refused and self._damaged is None:
             _log.info("purges can be logged again")
-            self.failing = ""
+        self._refused = ""
+
+    def _failed(self, error: Exception) -> BusError:
+        """What to raise. A damaged file is never written to again, whoever has found it."""
+        made = error if isinstance(error, BusError) else failure(self._path, error)
+        if isinstance(made, Damaged) and self._damaged is None:
+            if self._task is not None:
+                _log.error("no purges are taken any more: %s", made, extra={"remedy": made.remedy})
+            self._damaged = made
+        return made
 
     # --- reading ---
 
@@ -324,6 +364,7 @@ class SqliteLog:
     async def compact(self, now: float) -> LogState:
         while True:
             floor, floor_time, more = await self._in(self._writer, lambda: self._compact(now))
+            self._failed_no_more()
             self._floor_time = floor_time
             self._state = LogState(self._state.log, floor, self._state.head, self._state.head_time)
             while self._recent and self._recent[0].sequence <= floor:
@@ -336,7 +377,11 @@ class SqliteLog:
         con, keep = self._con, self._retention
         assert con is not None
         try:
+            compared = self._see_to_files()
             con.execute("BEGIN IMMEDIATE")
+            if self._refused or compared:
+                self._drop_unconfirmed(con)
+                con.execute("INSERT OR REPLACE INTO State VALUES ('tried', ?)", (now,))  # can it be written again?
             known = dict(con.execute("SELECT name, value FROM State WHERE name IN ('floor', 'floor_time')").fetchall())
             floor, floor_time = known["floor"], known["floor_time"]
             head = con.execute("SELECT max(sequence) FROM Log").fetchone()[0] or floor
@@ -351,11 +396,11 @@ class SqliteLog:
                 floor = upto
             ledger.forget_beside(con, keep, now, head)
             con.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            with contextlib.suppress(sqlite3.Error):
-                if con.in_transaction:
-                    con.execute("ROLLBACK")
-            raise self._failure(error) from None
+            self._files.leave()
+        except (sqlite3.Error, OSError, BusError) as error:
+            self._roll_back(con)
+            raise self._failed(error) from None
+        self._confirmed = dataclasses.replace(self._confirmed, floor=floor)
         return floor, floor_time, upto < through
 
     # --- other coordinators: there are none ---
@@ -382,17 +427,4 @@ class SqliteLog:
         try:
             return await self._in(self._reader, lambda: question(con))
         except (sqlite3.Error, OSError) as error:
-            raise self._failure(error) from None
-
-    def _failure(self, error: Exception) -> BusError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return BusError(f"{self._path} is damaged: {error}", remedy=_START_ANEW)
-        if code == sqlite3.SQLITE_FULL:
-            return BusError(f"no room for {self._path}: {error}", remedy="free space on its file system")
-        return BusError(f"{self._path}: {error}", remedy="see to the file system it lies on")
-
-
-_START_ANEW: Final = (
-    "restore it from a backup, or move it away: a new log begins, and every edge takes what it has stored as purged"
-)
+            raise self._failed(error) from None

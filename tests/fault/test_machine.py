@@ -1,6 +1,8 @@
-"""What the machine does to an edge: its disk fills up, its clock jumps."""
+"""What the machine does to an edge and a coordinator: a disk fills up, a clock jumps."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edgecache.admin.client import AdminClient, ClientError
+from edgecache.purge.coordinator import tokens
 from tests.fault.wild import Wild, get, wild
+from tests.purge.coordinator.test_process import Process as Coordinator
 from tests.supervisor import kit
 from tests.supervisor.kit import body_of
 
@@ -158,3 +163,37 @@ def test_what_was_stored_while_the_clock_was_ahead_is_not_fresh_for_longer(
     asked = len(origin.asked)
     assert get(node.port, "/o/1").body == body_of("/o/1")
     assert len(origin.asked) == asked + 1
+
+
+def test_a_coordinator_whose_disk_fills_up(small_disk: Path) -> None:
+    """It refuses purges and says why, keeps all it has taken, and takes them again by itself when there is room."""
+    folder, ballast = small_disk / "data", small_disk / "ballast"
+    token = tokens.add(folder / "tokens.json", "all", [tokens.Scope.ADMIN], now=0)
+    taken = []
+    with Coordinator("--listen", "127.0.0.1:0", "--data", folder) as process:
+        client = AdminClient(process.url, token)
+
+        def purge(name: str) -> None:
+            taken.append((client.purge({"keys": [name], "wait": False})["sequence"], name))
+
+        purge("before")
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(ClientError, match=r"no room .* free space"):  # noqa: PT012 - whichever is the first
+            for i in range(1000):
+                purge(f"{i}" * 100)
+        with pytest.raises(ClientError, match="no room"):
+            purge("refused")
+        process.until("purges are refused: no room")
+        ballast.unlink()
+        process.until("purges can be logged again")
+        purge("after")
+        assert client.stats()["coordinator"]["log"]["failing"] == ""
+        process.end(signal.SIGKILL)
+    with Coordinator("--listen", "127.0.0.1:0", "--data", folder) as process:
+        client = AdminClient(process.url, token)
+        kept = [(sequence, client._ask("GET", f"/v1/purge/{sequence}")["order"]["keys"][0]) for sequence, _ in taken]
+        assert kept == taken
+        assert client.stats()["coordinator"]["log"]["head"] == len(taken)
+        assert process.end(signal.SIGTERM) == 0

@@ -27,6 +27,8 @@ from edgecache.purge.tags import check_order
 _log = logging.getLogger("edgecache.purge")
 
 COMPACT_S: Final = 60.0
+TRY_S: Final = 5.0
+"""The same where purges cannot be logged: a balancer may send no purge that would find out that they can."""
 
 
 class Refused(Exception):
@@ -91,7 +93,6 @@ class Coordinator:
         self._counts = _Counts()
         self._since = wall()
         self._compacting: asyncio.Task[None] | None = None
-        self._failing = ""
 
     async def start(self) -> None:
         await self.hub.start()
@@ -149,9 +150,8 @@ class Coordinator:
             raise Refused(413, error.detail) from None
         except BusError as error:
             self._counts.failed += 1
-            self._failing = error.detail
-            raise Refused(503, f"not purged: {error.detail}", code="log-unavailable", retry_s=1) from None
-        self._failing = ""
+            remedy = f"; {error.remedy}" if error.remedy else ""
+            raise Refused(503, f"not purged: {error.detail}{remedy}", code="log-unavailable", retry_s=1) from None
         self._counts.purges += not appended.again
         self._counts.repeated += appended.again
         waited = None
@@ -176,8 +176,8 @@ class Coordinator:
     def ready(self) -> tuple[bool, str]:
         if self.draining:
             return False, "stopping"
-        if self._failing:
-            return False, self._failing
+        if self.bus.failing:
+            return False, self.bus.failing
         return True, f"{self.hub.connected} edges connected"
 
     def stats(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Coordinator:
             "coordinator": {
                 "version": __version__,
                 "since": self._since,
-                "log": {"id": state.log, "floor": state.floor, "head": state.head, "failing": self._failing},
+                "log": {"id": state.log, "floor": state.floor, "head": state.head, "failing": self.bus.failing},
                 "purges": dataclasses.asdict(counts),
                 "edges": {
                     "connected": hub.connected,
@@ -217,7 +217,7 @@ class Coordinator:
             ),
             Figure("coordinator_log_head", "Number of the newest purge.", state.head),
             Figure("coordinator_log_floor", "Number up to which purges are no longer kept.", state.floor),
-            Figure("coordinator_log_failing", "1 while purges cannot be logged.", float(bool(self._failing))),
+            Figure("coordinator_log_failing", "1 while purges cannot be logged.", float(bool(self.bus.failing))),
             Figure("coordinator_edges_connected", "Edges connected.", hub.connected),
             Figure("coordinator_edges_away", "Edges that were connected lately and are not.", hub.away),
             Figure("coordinator_edges_behind", "Connected edges that lack entries.", hub.behind),
@@ -229,10 +229,16 @@ class Coordinator:
         ]
 
     async def _compact(self) -> None:
+        told = ""
         while True:
             try:
                 await self.bus.compact(self.wall())
-                self._failing = ""
+                told = ""
             except BusError as error:
-                _log.warning("the log is not compacted: %s", error, extra={"remedy": error.remedy})
-            await asyncio.sleep(COMPACT_S)
+                if told != error.detail:
+                    _log.warning("the log is not compacted: %s", error, extra={"remedy": error.remedy})
+                told = error.detail
+            for _ in range(round(COMPACT_S / TRY_S)):
+                await asyncio.sleep(TRY_S)
+                if self.bus.failing:
+                    break

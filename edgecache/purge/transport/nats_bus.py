@@ -280,6 +280,7 @@ class NatsBus:
 
     async def compact(self, now: float) -> LogState:
         state = await self._log.refresh()
+        self.failing = ""
         through = max(state.head - self._retention.entries, await self._aged(now - self._retention.age_s))
         if through > state.floor:
             await self._log.forget(through)

@@ -1,15 +1,19 @@
 """The coordinator's API: what it takes, what it refuses, and that what is refused changes nothing."""
 
 import asyncio
+import contextlib
 import io
 import json
 from typing import Any
 
 import pytest
 
+from edgecache.http.tasks import spawn
 from edgecache.purge.bus import BusError
+from edgecache.purge.coordinator import service
 from edgecache.purge.coordinator.api import make_app
 from edgecache.purge.coordinator.openapi import document
+from edgecache.purge.sqlite_log import FILE
 from tests.purge.coordinator.kit import LightEdge, Running, World
 
 
@@ -139,12 +143,48 @@ async def test_a_log_that_cannot_be_written_refuses_purges(running: Running, mon
         patch.setattr(running.log, "_write", fails)
         status, answer = await running.ask("POST", "/v1/purge", json={"keys": ["k"]})
         assert (status, answer["error"]["code"]) == (503, "log-unavailable")
-        assert "not purged" in answer["error"]["message"]
+        assert answer["error"]["message"] == "not purged: no room for purges.db; free space"
         status, answer = await running.ask("GET", "/readyz", None)
         assert (status, answer["detail"]) == (503, "no room for purges.db")
     await running.purge("after")
     assert (await running.ask("GET", "/readyz", None))[0] == 200
     assert running.log.state().head == 2
+
+
+async def test_a_log_whose_file_is_gone_refuses_purges_and_edges_hear_on(running: Running) -> None:
+    async with LightEdge(running.url, "a", running.tokens["edge"]) as edge:
+        await edge.until(lambda e: e.welcomes)
+        await running.purge("before", wait=True)
+        (running.folder / FILE).unlink()
+        for _ in range(2):
+            status, answer = await running.ask("POST", "/v1/purge", json={"keys": ["k"]})
+            assert (status, answer["error"]["code"]) == (503, "log-unavailable")
+            assert "purges.db has been removed; stop the coordinator" in answer["error"]["message"]
+        status, answer = await running.ask("GET", "/readyz", None)
+        assert (status, "has been removed" in answer["detail"]) == (503, True)
+        assert (await running.ask("GET", "/healthz", None))[0] == 200
+        assert "edgecache_coordinator_log_failing 1.0" in (await running.ask("GET", "/metrics"))[1]
+        heard = edge.beats
+        await edge.until(lambda e: e.beats > heard)
+        assert edge.keys == ["before"]
+        assert not edge.lost
+
+
+async def test_whether_it_can_be_written_again_is_tried_without_a_purge(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A balancer that looks at /readyz sends none."""
+    monkeypatch.setattr(service, "TRY_S", 0.01)
+    await running.log.compact(0)  # behind the one with which it starts
+    running.log._refused = "no room"
+    assert (await running.ask("GET", "/readyz", None))[0] == 503
+    compacting = spawn(running.coordinator._compact(), "test-compaction")
+    async with asyncio.timeout(10):
+        while (await running.ask("GET", "/readyz", None))[0] != 200:
+            pass
+    compacting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await compacting
 
 
 async def test_figures(running: Running) -> None:
