@@ -144,7 +144,7 @@ class Fill:
         While the head is not here, only if no purge has come since the fetch began: its tags are not known.
         """
         if not self.outcome.done():
-            return sequence == self.fill_seq
+            return sequence <= self.fill_seq
         match self.outcome.result():
             case Arriving(stored, buffer):
                 return (

@@ -140,6 +140,20 @@ async def test_a_fetch_in_flight_when_the_purge_comes_is_never_served_afterwards
             assert (await w.get("/a/b")).body == b"new"
 
 
+async def test_those_whose_fetch_a_purge_overtakes_share_the_next():
+    async with world() as w:
+        old = gated(w, b"old", Surrogate_Key="k")
+        asking = [asyncio.ensure_future(w.get("/a")) for _ in range(20)]
+        await until(lambda: [fill.waiting for fill in w.edge.pipeline.collapse.fills.values()] == [20])
+        await w.edge.purge(PurgeOrder(keys=("k",)), wait=True)
+        new = gated(w, b"new", Surrogate_Key="k")
+        old.set()
+        await until(lambda: len(w.asked) > 1)
+        new.set()
+        assert {got.body for got in await asyncio.gather(*asking)} == {b"new"}
+        assert len(w.asked) == 2
+
+
 async def test_a_purge_of_something_else_disturbs_nobody():
     async with world() as w:
         gate = gated(w, b"body", before_head=False, Surrogate_Key="article-1")
