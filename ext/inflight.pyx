@@ -80,6 +80,22 @@ cdef class Leases:
         pthread_mutex_unlock(&self.view.inflight.mutex)
         return token
 
+    def waits(self, bytes key not None, double now):
+        cdef uint64_t words[2]
+        cdef InflightSlot *slot
+        cdef InflightSlot *free
+        cdef bint another
+        if len(key) != 16:
+            raise ValueError("a key has 16 octets")
+        memcpy(words, <const char *> key, 16)
+        self.lock()
+        slot = self.find(words[0], words[1], &free)
+        another = slot != NULL and slot.lease_until > now and slot.holder != self.view.slot
+        if another:
+            slot.waiters |= <uint64_t> 1 << self.view.slot
+        pthread_mutex_unlock(&self.view.inflight.mutex)
+        return another
+
     def release(self, bytes key not None, uint64_t token):
         cdef uint64_t words[2]
         cdef InflightSlot *slot

@@ -22,6 +22,9 @@ class Leases:
         is over.
         """
 
+    def waits(self, key: bytes, now: float) -> bool:
+        """Does another process fetch it still? Then this one will be woken; nothing is taken from anybody."""
+
     def release(self, key: bytes, token: int) -> int:
         """End a lease. The processes to wake, a bit for each slot; 0 where the lease is another's by now."""
 

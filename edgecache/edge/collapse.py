@@ -95,7 +95,7 @@ class Collapse:
         if lease == WAIT and self._leases is not None:
             await self._leases.wait(found.fill_key)
             return Then.AGAIN
-        if lease > 0 and not visit.looked_again and self._stored_now(found, verdict):
+        if lease > 0 and not visit.looked_again and self._stored_now(visit, found, verdict):
             # By another worker, whose lease ended between our look and ours. Once: it may be nothing for us after all.
             visit.looked_again = True
             self._releaser(found.fill_key, lease)()
@@ -114,11 +114,19 @@ class Collapse:
             raise
         return await self._use(visit, found, verdict, fill, outcome, collapsed=False)
 
-    def _stored_now(self, found: Found, verdict: Fetch | Revalidate) -> bool:
-        """Has another worker stored what was missing, or renewed what was stale?"""
+    def _stored_now(self, visit: Visit, found: Found, verdict: Fetch | Revalidate) -> bool:
+        """Has another worker stored what was missing, or renewed what was of no use?"""
         if isinstance(verdict, Revalidate):
             return self._shelf.renewed(found.of(verdict.stored))
-        return not found.candidates and self._shelf.store.peek(found.fill_key) is not None
+        if found.candidates:
+            return any(map(self._shelf.renewed, found.candidates))
+        if self._shelf.store.peek(found.fill_key) is not None:
+            return True
+        if not visit.site.policy.no_vary_search:
+            return False
+        # It may lie where its own No-Vary-Search leads to.
+        again = self._shelf.find(visit.site, visit.key_text, found.primary, visit.request, self._clock(), touch=False)
+        return bool(again.candidates)
 
     async def _without_asking(self, visit: Visit, found: Found, verdict: Fetch | Revalidate) -> bool:
         """Where the origin failed a moment ago to renew what is stored, that is used as it was then."""

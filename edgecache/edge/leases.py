@@ -85,10 +85,7 @@ class FillLeases:
         except BlockingIOError:
             return
         for key in list(self._waiting):
-            # Asked for as by somebody whom no purge concerns: still another's, and then we are noted again, or not.
-            token = self._table.acquire(key, 0, 0, self._clock(), LEASE_S)
-            if token != WAIT:
-                self.release(key, token)
+            if not self._table.waits(key, self._clock()):
                 self._wake(key)
 
     def _wake(self, key: bytes) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 
+import pytest
 from aiohttp import web
 
 from edgecache._native.arena import Arena
 from edgecache._native.inflight import Leases
 from edgecache.edge import leases as leases_module
-from edgecache.edge.leases import FillLeases, make_bells, ring
+from edgecache.edge.leases import WAIT, FillLeases, make_bells, ring
 from edgecache.edge.lookup import Found
 from edgecache.http.clock import wall_clock
 from tests.edge.world import until, world
@@ -53,6 +54,31 @@ async def test_only_those_wake_whose_lease_has_ended():
         ring(bells, waiters)
         await asyncio.wait_for(waits[number], 5)
         assert [wait.done() for wait in waits].count(True) == (1, 0, 2).index(number) + 1
+    assert len(other) == 0
+    mine.stop()
+
+
+async def test_the_bell_does_not_end_what_this_worker_has_begun_meanwhile():
+    """Between the bell and its being heard, somebody else here has taken the lease that was waited for."""
+    bells = make_bells(2)
+    arena = Arena(16 << 20, max_object=64 << 10)
+    mine = FillLeases(Leases(arena), bells, 0, wall_clock)
+    arena.attach(1)
+    other = Leases(arena)
+    token = other.acquire(KEY, 0, 0, wall_clock(), 30.0)
+    arena.attach(0)
+    mine.start()
+    assert mine.acquire(KEY, fill_seq=0, sequence=0) == WAIT
+    waiting = asyncio.ensure_future(mine.wait(KEY))
+    await asyncio.sleep(0)
+    ring(bells, other.release(KEY, token))
+    begun = mine.acquire(KEY, fill_seq=0, sequence=0)
+    assert begun > 0
+    await asyncio.wait_for(waiting, 5)
+    arena.attach(1)
+    assert other.acquire(KEY, 0, 0, wall_clock(), 30.0) == WAIT, "it is being fetched"
+    arena.attach(0)
+    mine.release(KEY, begun)
     assert len(other) == 0
     mine.stop()
 
@@ -135,4 +161,53 @@ async def test_what_another_worker_has_just_stored_is_not_fetched_again(monkeypa
         assert "; hit" in got.cache_status
         assert len(looks) == 2
         assert len(w.asked) == 1
+        assert len(Leases(shelf.store.arena)) == 0
+
+
+FOUND_BEFORE = {"nothing": "/nothing", "a part that is stale": "/part", "what leads elsewhere": "/search?b=1&a=2"}
+
+
+@pytest.mark.parametrize("path", FOUND_BEFORE.values(), ids=FOUND_BEFORE.keys())
+async def test_what_was_stored_since_the_look_is_not_fetched_again(path: str, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the look had found, and wherever the other worker has put what it fetched."""
+    async with world(cache={"no_vary_search": True}) as w:
+        shelf = w.edge.pipeline.shelf
+        w.edge.pipeline.collapse._leases = FillLeases(Leases(shelf.store.arena), make_bells(1), 0, wall_clock)
+        body = bytes(range(100))
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            fields = {"ETag": '"1"', "Cache-Control": "max-age=60", "No-Vary-Search": "key-order"}
+            if request.path != "/search":
+                del fields["No-Vary-Search"]
+            if "Range" in request.headers:
+                fields |= {"Cache-Control": "max-age=0", "Content-Range": "bytes 0-9/100"}
+                return web.Response(status=206, body=body[:10], headers=fields)
+            return web.Response(body=body, headers=fields)
+
+        w.answer = answer
+        if path == "/part":
+            assert (await w.get(path, Range="bytes=0-9")).status == 206
+        find, before = shelf.find, []
+
+        def late(*args, **more):
+            """What this worker saw before the other's answer was stored."""
+            if again and before:
+                return before.pop(0)
+            found = find(*args, **more)
+            if not again:
+                before.append(found)
+            return found
+
+        again = False
+        monkeypatch.setattr(shelf, "find", late)
+        await w.get(path, Cache_Control="no-transform")  # the other worker's fetch
+        await until(lambda: not w.edge.pipeline.collapse.fills)
+        asked = len(w.asked)
+        del before[1:]
+        assert bool(before[0].candidates) is (path == "/part")
+        again = True
+        got = await w.get(path, Cache_Control="no-transform")  # takes judgement: not for the fast lane
+        assert (got.status, got.body) == (200, body)
+        assert "; hit" in got.cache_status
+        assert len(w.asked) == asked
         assert len(Leases(shelf.store.arena)) == 0

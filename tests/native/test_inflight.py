@@ -51,6 +51,19 @@ def test_one_leads_and_the_others_are_told_to_wait():
     assert b.acquire(key(7), 0, 0, 103.0, 30.0) > 0
 
 
+def test_who_asks_whether_to_wait_takes_nothing():
+    a, b, c = tables(3)
+    token = a.acquire(key(7), 4, 4, 100.0, 30.0)
+    assert not a.waits(key(7), 101.0), "it is its own"
+    assert b.waits(key(7), 101.0)
+    assert not b.waits(key(8), 101.0), "nobody's"
+    assert not c.waits(key(7), 131.0), "its time is over"
+    assert c.acquire(key(7), 4, 4, 101.0, 30.0) == 0, "and it is still held"
+    assert a.release(key(7), token) == 0b110
+    assert not b.waits(key(7), 101.0)
+    assert len(a) == 0
+
+
 def test_a_lease_from_before_a_purge_is_taken_over_and_its_end_wakes_nobody():
     a, b, c = tables(3)
     old = a.acquire(key(1), 4, 4, 100.0, 30.0)
