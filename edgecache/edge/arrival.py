@@ -13,8 +13,6 @@ from edgecache.store.disk import DiskStore
 from edgecache.store.memory import Record
 from edgecache.store.spool import Spool
 
-_REMEMBERED = 256
-
 
 class Arrival:
     """One slice of one version."""
@@ -31,6 +29,8 @@ class Arrival:
         """Why no more come."""
         self.gone = False
         """Nobody writes it any more, though nothing is wrong with it: look elsewhere."""
+        self.stored = False
+        """It lies on disk already: nobody had to write it."""
         self._tail = b""
         self._spool: Spool | None = None
         self._spooling: asyncio.Task[Spool | None] | None = None
@@ -103,30 +103,3 @@ class Arrival:
         if self._spool is None:
             return None
         return Span(self._spool.fd, offset, min(most, behind - offset))
-
-
-class Arrivals(dict[bytes, Arrival]):
-    """A worker's, by their keys. Remembers of the last few when they ended.
-
-    A look-up on disk takes a moment, in which a slice may be stored and be no arrival any more: who has found nothing
-    asks whether to look again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moment = 0
-        """So many have ended."""
-        self._ended: dict[bytes, int] = {}
-
-    def end(self, arrival: Arrival) -> None:
-        """It is stored, or never will be. Harmless where another has taken its place."""
-        if self.get(arrival.key) is arrival:
-            del self[arrival.key]
-            self.moment += 1
-            self._ended.pop(arrival.key, None)
-            if len(self._ended) >= _REMEMBERED:
-                del self._ended[next(iter(self._ended))]
-            self._ended[arrival.key] = self.moment
-
-    def ended_since(self, key: bytes, moment: int) -> bool:
-        return self._ended.get(key, 0) > moment

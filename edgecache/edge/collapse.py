@@ -242,7 +242,7 @@ class Collapse:
         assert self._slicer is not None
         stored, request = outcome.stored, visit.request
         form = rules.form_as_sent(stored, request, visit.site.policy)
-        reader = self._slicer.reader(visit, stored, outcome.key)
+        reader = self._slicer.reader(visit, stored, outcome.key, outcome.feed.fill_seq)
         if not await reader.prime(form):
             return Then.AGAIN
         if leading and rules.as_it_came(stored, form):
@@ -260,7 +260,7 @@ class Collapse:
         own = self._shelf.best(own, visit.request)
         form = rules.form_as_sent(own.stored, visit.request, visit.site.policy)
         if self._slicer is not None and own.stored.sliced is not None:
-            reader = self._slicer.reader(visit, own.stored, own.key)
+            reader = self._slicer.reader(visit, own.stored, own.key, own.entry.fill_seq)
             if not await reader.prime(form):
                 return Then.AGAIN
             policy, status = visit.site.policy, visit.story.cache_status

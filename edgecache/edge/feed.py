@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from edgecache.edge.arrival import Arrival, Arrivals
+from edgecache.edge.arrival import Arrival
 from edgecache.edge.leases import FillLeases
 from edgecache.edge.octets import Ask, Octets
 from edgecache.edge.turns import Turns
@@ -57,7 +57,7 @@ class Feed:
         meta: bytes,
         disk: DiskStore,
         clock: Callable[[], float],
-        arrivals: Arrivals,
+        arrivals: dict[bytes, Arrival],
         leases: FillLeases | None,
         turns: Turns,
         body: BodyStream | None = None,
@@ -134,6 +134,8 @@ class Feed:
         error: HttpError | None = None
         try:
             if self._waits:
+                if await self._is_stored():
+                    return
                 self._has_turn = await self._turns.take()
             await self._octets.open()
             if self._octets.refuses_ranges and self._octets.at:
@@ -158,12 +160,18 @@ class Feed:
 
     async def _end(self) -> None:
         for arrival in self._promised.values():
-            self._arrivals.end(arrival)
+            self._forget(arrival)
             await arrival.drop()
         if self._storing is not None:
             await asyncio.wait([self._storing])
         for index in list(self._tokens):
             self._release(index)
+
+    async def _is_stored(self) -> bool:
+        """Has the slice been stored between the look of whoever began this and our lease, by any worker?"""
+        arrival = self.promise(self.index)
+        arrival.stored = arrival.key in await self._disk.present([arrival.key])
+        return arrival.stored
 
     def _take_all(self) -> None:
         """The origin knows no ranges: it sends all that is before the slice, so that may as well be stored."""
@@ -217,8 +225,12 @@ class Feed:
         try:
             await arrival.commit(slice_record(self.ask.stored, now, self.fill_seq, self.tags, self.meta), now)
         finally:
-            self._arrivals.end(arrival)
+            self._forget(arrival)
             self._release(arrival.index)
+
+    def _forget(self, arrival: Arrival) -> None:
+        if self._arrivals.get(arrival.key) is arrival:
+            del self._arrivals[arrival.key]
 
     # --- leases: what other workers leave to this one ---
 

@@ -258,7 +258,7 @@ class Pipeline:
         candidate = found.of(verdict.stored)
         reader = None
         if self.slicer is not None and verdict.stored.sliced is not None:
-            reader = self.slicer.reader(visit, verdict.stored, candidate.key)
+            reader = self.slicer.reader(visit, verdict.stored, candidate.key, candidate.entry.fill_seq)
             if not await reader.prime(verdict.form):
                 return Then.AGAIN
         if verdict.revalidate:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 
 from edgecache.edge import respond
-from edgecache.edge.arrival import Arrival, Arrivals
+from edgecache.edge.arrival import Arrival
 from edgecache.edge.feed import AT_ONCE, PATIENCE_S, Feed
 from edgecache.edge.leases import WAIT, FillLeases
 from edgecache.edge.lookup import Shelf, stored_response
@@ -55,7 +55,7 @@ class Slicer:
         self.leases = leases
         self._clock = clock
         self._to_origin = to_origin
-        self.arrivals = Arrivals()
+        self.arrivals: dict[bytes, Arrival] = {}
         self._feeds: dict[bytes, list[Feed]] = {}
         self._avoided: dict[bytes, float] = {}
         self.tees: set[bytes] = set()
@@ -155,13 +155,13 @@ class Slicer:
 
     # --- sending ---
 
-    def reader(self, visit: Visit, stored: StoredResponse, key: bytes) -> "SliceReader":
-        """Of what is stored under `key`."""
+    def reader(self, visit: Visit, stored: StoredResponse, key: bytes, fill_seq: int) -> "SliceReader":
+        """Of what is stored under `key`, the last purge applied when it was fetched being `fill_seq`."""
         ask = self.ask(visit.site, visit.request, stored)
         tags = self.shelf.tags(stored, site=visit.site, cache_key=visit.key_text)
         url = self.shelf.url(stored, site=visit.site, cache_key=visit.key_text)
         self.shelf.store.compare(tags, url)  # slices may be older than what has brought us here
-        return SliceReader(self, ask, key, tags, url, visit.sequence)
+        return SliceReader(self, ask, key, tags, url, min(visit.sequence, fill_seq))
 
     def drop(self, key: bytes, stored: StoredResponse) -> None:
         """Remove the manifest, unless another has taken its place: its version is no more."""
@@ -223,7 +223,8 @@ class SliceReader:
         self._tags = tags
         self._url = url
         self._sequence = sequence
-        """The last purge when the request came: nothing that was fetched before a purge covered it is joined."""
+        """The last purge when the request came, or when the manifest was fetched: none between them covers it, since it
+        was found valid. Nothing that was fetched before a purge covered it is joined."""
         self._feed: Feed | None = None
         self._source: DiskEntry | Arrival | Octets | None = None
         self.index = -1
@@ -231,6 +232,8 @@ class SliceReader:
         """The last slice that was asked for before it was wanted."""
         self._lost = 0
         """Times the disk did not take what came."""
+        self._found_stored = -1
+        """The slice last found on disk by who was to fetch it: not believed twice in a row."""
         self.fetched = False
         """Something had to come from the origin."""
 
@@ -251,8 +254,8 @@ class SliceReader:
                 if isinstance(source, Octets):
                     await source.open()
                 elif isinstance(source, Arrival) and not await source.wait(first % self._sliced.size):
-                    self._lost += 1
-                    self._let_go()
+                    self.fetched = self.fetched and not source.stored
+                    self._missed(source)
                     continue
                 elif isinstance(source, DiskEntry):
                     await self._count(first, max(end, form.parts[-1][1] + 1) if isinstance(form, Ranges) else end)
@@ -286,8 +289,10 @@ class SliceReader:
                 if isinstance(source, Arrival) and within + most > self._sliced.size // 2:
                     self._look_ahead(index + 1, offset + size)
                 return found
-            self._lost += isinstance(source, Arrival)
-            self._let_go()
+            if isinstance(source, Arrival):
+                self._missed(source)
+            else:
+                self._let_go()
         raise HttpError("a slice cannot be read", status=502, code="slice-lost")
 
     async def _take(
@@ -310,6 +315,14 @@ class SliceReader:
                     self._slicer.disk.remove(source.key, source.generation)
                     return None
                 return await self._slicer.disk.read(source, within, most) if span is None else Span(*span)
+
+    def _missed(self, arrival: Arrival) -> None:
+        """It does not come this way: the disk has it already, or did not take it."""
+        self._let_go()
+        if arrival.stored and self._found_stored != arrival.index:
+            self._found_stored = arrival.index
+        else:
+            self._lost += 1
 
     def close(self) -> None:
         self._let_go()
@@ -356,7 +369,6 @@ class SliceReader:
             arrival = self._joinable(key, index)
             if arrival is not None:
                 return arrival
-            moment = slicer.arrivals.moment
             entry = await slicer.disk.get_fixed(key)
             if entry is not None:
                 if entry.body_size == self._extent(index):
@@ -366,8 +378,6 @@ class SliceReader:
             arrival = self._joinable(key, index)  # it may have begun meanwhile
             if arrival is not None:
                 return arrival
-            if slicer.arrivals.ended_since(key, moment):
-                continue
             if not slicer.on or tries > 1 or self._lost > 1:
                 break
             if not self._sliced.validated:
@@ -431,15 +441,9 @@ class SliceReader:
         """Whoever had to wait for a slice will want the next one soon: ask for it now, unless it is there."""
         if self._ahead < index and index * self._sliced.size < end and self._sliced.validated and not self._lost:
             self._ahead = index
-            self._slicer.hold(spawn(self._ask_ahead(index), "slices-ahead"))
-
-    async def _ask_ahead(self, index: int) -> None:
-        key, slicer = slices.slice_key(self._sliced, index), self._slicer
-        moment = slicer.arrivals.moment
-        if slicer.turns.none_left or self._is_coming(key, index) or key in await slicer.disk.present([key]):
-            return
-        if not self._is_coming(key, index) and not slicer.arrivals.ended_since(key, moment):
-            self._begin(key, index)
+            key = slices.slice_key(self._sliced, index)
+            if not (self._slicer.turns.none_left or self._is_coming(key, index)):
+                self._begin(key, index)
 
     def _is_coming(self, key: bytes, index: int) -> bool:
         return key in self._slicer.arrivals or self._slicer.coming(self._sliced.key, index) is not None

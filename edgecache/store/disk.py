@@ -278,7 +278,7 @@ class DiskStore:
             found |= (
                 await self._guarded(self._readers, partial(self._volume.present, keys[at : at + PRESENT_STEP])) or set()
             )
-        return found
+        return found - self._removing.keys()
 
     # --- stores as they come ---
 

@@ -1,6 +1,7 @@
 """Large objects in slices, behind a real edge: what is fetched, what is sent, what never mixes."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from edgecache.http.headers import Headers
 from edgecache.http.tasks import spawn
 from edgecache.policy.slices import slice_key
 from edgecache.store.diskentry import DiskEntry
+from edgecache.store.memory import Record
 from tests.edge.slicekit import HOST, KIB, RANGES, SLICE, expected, place
 from tests.edge.world import at_rest, until
 
@@ -177,6 +179,63 @@ async def test_what_was_stored_while_it_was_looked_for_is_not_fetched_again(
         stored.set()
         assert (await first).body == wanted
         assert len(p.files.asked) == asked
+
+
+BESIDE = {"the first octet": f"{8 * SLICE}-{8 * SLICE + 9}", "behind another": f"{8 * SLICE - 20}-{8 * SLICE + 9}"}
+
+
+@pytest.mark.parametrize("spec", BESIDE.values(), ids=BESIDE.keys())
+async def test_what_another_worker_stored_while_it_was_looked_for_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    """Nothing in this worker knows of it: only a look once the lease is ours finds it."""
+    async with place(tmp_path) as p:
+        p.slicer.leases = FillLeases(Leases(p.store.arena), make_bells(1), 0, wall_clock)
+        await p.get(f"{7 * SLICE}-{7 * SLICE + 9}")
+        await p.settled()
+        key, disk = slice_key(await p.manifest(), 8), p.store.disk
+        find, looked, stored = disk.get_fixed, asyncio.Event(), asyncio.Event()
+
+        async def slowly(wanted: bytes) -> DiskEntry | None:
+            found = await find(wanted)
+            if wanted == key and not looked.is_set():
+                looked.set()
+                await stored.wait()
+            return found
+
+        monkeypatch.setattr(disk, "get_fixed", slowly)
+        client = spawn(p.get(spec), "client")
+        await looked.wait()
+        spool = await disk.spool(key, SLICE)
+        assert spool is not None
+        assert await spool.write(p.files.body[8 * SLICE : 9 * SLICE])
+        now = wall_clock()
+        assert await spool.commit(Record(b"", b"", now, now + 1000, 0.0, 0, 0, p.store.sequence(), ()), now)
+        asked = len(p.files.asked)
+        stored.set()
+        got = await client
+        assert (got.status, got.body) == (206, expected(spec, p.files.body))
+        assert len(p.files.asked) == asked
+        if spec == BESIDE["the first octet"]:
+            assert "edgecache; hit" in got.cache_status
+        await p.settled()
+        assert len(Leases(p.store.arena)) == 0
+
+
+async def test_what_is_said_to_be_stored_and_cannot_be_read_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is to fetch a slice finds it in the index, who is to read it finds nothing: that comes to an end."""
+    async with place(tmp_path) as p:
+        await p.get("0-9")
+        await p.settled()
+
+        async def everything(keys: Sequence[bytes]) -> set[bytes]:
+            return set(keys)
+
+        monkeypatch.setattr(p.store.disk, "present", everything)
+        async with asyncio.timeout(10):
+            assert (await p.get("70000-140000")).body == p.files.body[70_000:140_001]
 
 
 async def test_who_leaves_stops_the_fetch(tmp_path: Path) -> None:
