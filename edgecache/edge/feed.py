@@ -209,12 +209,17 @@ class Feed:
                 return False
         del self._promised[index]
         if index < self.last:
-            following = index + 1
-            self._tokens[following] = self._acquire(slices.slice_key(self.sliced, following))
+            self._hold_next(index + 1)
         if self._storing is not None:
             await asyncio.wait([self._storing])
         self._storing = spawn(self._store(arrival), "slice-store")
         return True
+
+    def _hold_next(self, index: int) -> None:
+        """Have other workers wait for the next slice, unless another feed here has it in hand, and its lease."""
+        key = slices.slice_key(self.sliced, index)
+        if self._arrivals.get(key) is self._promised.get(index):
+            self._tokens[index] = self._acquire(key)
 
     async def _pass_over(self, size: int) -> None:
         while size:

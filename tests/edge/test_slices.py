@@ -279,6 +279,29 @@ async def test_other_workers_wait_for_a_slice_that_comes_and_for_no_other(tmp_pa
         assert len(table) == 0
 
 
+async def test_who_passes_over_a_slice_leaves_its_lease_alone(tmp_path: Path) -> None:
+    async with place(tmp_path) as p:
+        table = Leases(p.store.arena)
+        p.slicer.leases = leases = FillLeases(table, make_bells(1), 0, wall_clock)
+        whole, single = asyncio.Event(), asyncio.Event()
+        gates = {2 * SLICE: whole, 8 * SLICE + 16 * KIB: single}
+        p.files.gate = lambda at: gates.pop(at).wait() if at in gates else None
+        first = spawn(p.get(), "whole")
+        await until(lambda: 2 * SLICE not in gates)
+        second = spawn(p.get(f"{8 * SLICE}-{8 * SLICE + 9}"), "single")
+        await until(lambda: not gates)
+        [feeds] = p.slicer._feeds.values()
+        feed, key = feeds[0], slice_key(feeds[0].sliced, 8)
+        whole.set()
+        await until(lambda: feed.index > 10)
+        assert leases.held(key), "it is still being fetched"
+        single.set()
+        assert (await first).body == p.files.body
+        assert (await second).body == expected(f"{8 * SLICE}-{8 * SLICE + 9}", p.files.body)
+        await p.settled()
+        assert len(table) == 0
+
+
 # --- what the operator sees ---
 
 
