@@ -59,7 +59,8 @@ class TieredStore(MemoryStore):
         self._large = large
         self._keys: dict[bytes, bytes] = {}
         self._absent: set[bytes] = set()
-        """Keys found absent on disk, of those above."""
+        """Keys found absent on disk, of those above. So it is while memory has nothing there, either: what came
+        into memory since, any process may have written."""
         self._loading: dict[bytes, asyncio.Future[bool]] = {}
         self._pending: tuple[deque[tuple[float, bytes]], ...] = tuple(deque() for _ in LOOK_AFTER_S)
         self._looking: asyncio.Task[None] | None = None
@@ -184,6 +185,8 @@ class TieredStore(MemoryStore):
     # --- to disk ---
 
     def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        if key in self._absent and super().peek(key) is not None:
+            self._absent.discard(key)
         if not super().put(key, record, body):
             return False
         below = self._keys.get(key)
@@ -214,6 +217,8 @@ class TieredStore(MemoryStore):
 
     def remove(self, key: bytes, generation: int = 0) -> bool:
         removed = super().remove(key, generation)
+        if removed:
+            self._absent.discard(key)
         below = self._keys.get(key)
         if below is not None and (removed or not generation):
             self._unwritten.pop(key, None)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,14 @@ from tests.store.kit import record
 
 
 @asynccontextmanager
-async def tiered(path: Path, *, always: bool = True, large: int = 1 << 30) -> AsyncIterator[TieredStore]:
-    """Each one has a memory of its own, as after a restart."""
-    arena = Arena(4 << 20, max_object=1 << 16)
-    disk = DiskStore(path, MIN_SIZE, owner=1, purged=arena.purged, retry_s=0.02)
-    store = TieredStore(MemoryStore(arena), disk, always=always, large=large)
+async def tiered(
+    path: Path, *, always: bool = True, large: int = 1 << 30, beside: TieredStore | None = None
+) -> AsyncIterator[TieredStore]:
+    """Each one has a memory of its own, as after a restart; or that of another process, `beside`."""
+    arena = Arena(4 << 20, max_object=1 << 16) if beside is None else beside.arena
+    memory = MemoryStore(arena) if beside is None else MemoryStore(arena, beside.secret)
+    disk = DiskStore(path, MIN_SIZE, owner=1 if beside is None else 2, purged=arena.purged, retry_s=0.02)
+    store = TieredStore(memory, disk, always=always, large=large)
     await store.start()
     try:
         yield store
@@ -205,6 +209,32 @@ async def test_what_others_change_while_it_is_written_is_not_left_on_disk(tmp_pa
     async with tiered(tmp_path) as store:
         await store.load([store.key(text) for text in texts])
         assert {text: read(store, text) for text in texts} == {"same": b"old", "replaced": None, "removed": None}
+
+
+@pytest.mark.parametrize("what", ["replaced", "removed", "not to be stored any more"])
+async def test_what_another_process_has_written_since_the_look_does_not_come_back(tmp_path: Path, what: str) -> None:
+    async with tiered(tmp_path, always=False) as store:
+        key = store.key("a")
+        assert not await store.load([key]), "there is nothing on disk, as far as this process knows"
+        async with tiered(tmp_path, beside=store) as other:
+            other.put(other.key("a"), record("a"), [b"old"])
+        match what:
+            case "replaced":
+                store.put(key, record("a"), [b"new"])
+            case "removed":
+                assert store.remove(key)
+            case _:
+                store.put(key, replace(record("a"), flags=FLAG_HIT_FOR_PASS), [])
+    async with tiered(tmp_path) as store:
+        await store.load([store.key("a")])
+        assert read(store, "a") is None
+
+
+async def test_what_is_new_costs_the_disk_nothing(tmp_path: Path) -> None:
+    async with tiered(tmp_path, always=False) as store:
+        await store.load([store.key("a")])
+        store.put(store.key("a"), record("a"), [b"one"])
+        assert (await store.disk.stats())["bytes_queued"] == 0
 
 
 async def test_what_memory_knows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
