@@ -274,11 +274,12 @@ class DiskStore:
     async def present(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which of these are stored, as far as the index says; recency does not change."""
         found: set[bytes] = set()
-        for at in range(0, len(keys) if self._on else 0, PRESENT_STEP):
+        keys = [key for key in keys if key not in self._removing] if self._on else []
+        for at in range(0, len(keys), PRESENT_STEP):
             found |= (
                 await self._guarded(self._readers, partial(self._volume.present, keys[at : at + PRESENT_STEP])) or set()
             )
-        return found - self._removing.keys()
+        return found
 
     # --- stores as they come ---
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from edgecache._native.inflight import Leases
-from edgecache.edge.leases import FillLeases, make_bells
+from edgecache.edge.leases import FillLeases, make_bells, ring
 from edgecache.http.clock import wall_clock
 from edgecache.http.headers import Headers
 from edgecache.http.tasks import spawn
 from edgecache.policy.slices import slice_key
 from edgecache.store.diskentry import DiskEntry
 from edgecache.store.memory import Record
-from tests.edge.slicekit import HOST, KIB, RANGES, SLICE, expected, place
+from tests.edge.slicekit import HOST, KIB, RANGES, SLICE, Place, expected, place
 from tests.edge.world import at_rest, until
 
 # --- the whole ---
@@ -181,6 +181,15 @@ async def test_what_was_stored_while_it_was_looked_for_is_not_fetched_again(
         assert len(p.files.asked) == asked
 
 
+async def store_slice(p: Place, index: int) -> None:
+    """As another worker does."""
+    spool = await p.store.disk.spool(slice_key(await p.manifest(), index), SLICE)
+    assert spool is not None
+    assert await spool.write(p.files.body[index * SLICE : (index + 1) * SLICE])
+    now = wall_clock()
+    assert await spool.commit(Record(b"", b"", now, now + 1000, 0.0, 0, 0, p.store.sequence(), ()), now)
+
+
 BESIDE = {"the first octet": f"{8 * SLICE}-{8 * SLICE + 9}", "behind another": f"{8 * SLICE - 20}-{8 * SLICE + 9}"}
 
 
@@ -206,11 +215,7 @@ async def test_what_another_worker_stored_while_it_was_looked_for_is_not_fetched
         monkeypatch.setattr(disk, "get_fixed", slowly)
         client = spawn(p.get(spec), "client")
         await looked.wait()
-        spool = await disk.spool(key, SLICE)
-        assert spool is not None
-        assert await spool.write(p.files.body[8 * SLICE : 9 * SLICE])
-        now = wall_clock()
-        assert await spool.commit(Record(b"", b"", now, now + 1000, 0.0, 0, 0, p.store.sequence(), ()), now)
+        await store_slice(p, 8)
         asked = len(p.files.asked)
         stored.set()
         got = await client
@@ -277,6 +282,38 @@ async def test_other_workers_wait_for_a_slice_that_comes_and_for_no_other(tmp_pa
             assert await response.read() == p.files.body[100:]
         await p.settled()
         assert len(table) == 0
+
+
+@pytest.mark.parametrize("what", ["other", "this"])
+async def test_a_purge_of_something_else_ends_no_wait_for_another_worker(tmp_path: Path, what: str) -> None:
+    """It fetches a slice since before the purge: that is of use, unless the purge covers it."""
+    async with place(tmp_path) as p:
+        p.files.fields["Surrogate-Key"] = "this"
+        bells, arena = make_bells(2), p.store.arena
+        p.slicer.leases = mine = FillLeases(Leases(arena), bells, 0, wall_clock)
+        mine.start()
+        await p.get("0-9")
+        await p.settled()
+        key = slice_key(await p.manifest(), 8)
+        arena.attach(1)
+        other = Leases(arena)
+        token = other.acquire(key, p.store.sequence(), 0, wall_clock(), 30.0)
+        arena.attach(0)
+        await p.purge(keys=(what,))
+        asked = len(p.files.asked)
+        client = spawn(p.get(f"{8 * SLICE}-{8 * SLICE + 9}"), "client")
+        await until(lambda: len(p.files.asked) > asked or key in mine._waiting)
+        assert (key in mine._waiting) is (what == "other")
+        if what == "other":
+            await store_slice(p, 8)
+            arena.attach(1)
+            waiters = other.release(key, token)
+            arena.attach(0)
+            ring(bells, waiters)
+        got = await client
+        assert got.body == p.files.body[8 * SLICE : 8 * SLICE + 10]
+        assert len(p.files.asked) - asked == (what == "this")
+        mine.stop()
 
 
 async def test_who_passes_over_a_slice_leaves_its_lease_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,8 +115,12 @@ async def test_a_removal_that_is_queued_is_as_good_as_done(tmp_path: Path) -> No
     async with opened(tmp_path) as store:
         store.put(key("a"), record("a"), [b"x"])
         await store.flush()
+        goes_on = threading.Event()
+        store._writer.submit(goes_on.wait)
         store.remove(key("a"))
         assert await store.get(key("a")) is None
+        assert await store.present([key("a")]) == set()
+        goes_on.set()
         store.put(key("a"), record("a"), [b"y"])
         await store.flush()
         entry = await store.get(key("a"))
