@@ -66,6 +66,8 @@ class Collapse:
         """`under_way` is told how many fills there are, whenever that changes. `leases`: what the other workers of the
         node fetch; None where there are none."""
         self.fills: dict[bytes, Fill] = {}
+        """By key: that of the first look-up, and once the response is known to vary, that of its variant too."""
+        self._number = 0
         self._under_way = under_way
         self._shelf = shelf
         self._clock = clock
@@ -305,10 +307,28 @@ class Collapse:
         )
         task = spawn(fill.run(), f"fill {visit.key_text}")
         if shared:
+            fill.varies = lambda key: self._also_found_by(fill, key)
             self.fills[fill.key] = fill
-            self._under_way(len(self.fills))
+            self._count(1)
             task.add_done_callback(lambda _: self._end(fill))
         return fill
+
+    def _also_found_by(self, fill: Fill, key: bytes) -> None:
+        """Who looks up from now on, here or in another worker, is led to the variant, and waits for it there."""
+        if key in self.fills:
+            return
+        self.fills[key] = fill
+        fill.also.append(key)
+        if self._leases is None:
+            return
+        lease = self._leases.acquire(key, fill_seq=fill.fill_seq, sequence=fill.fill_seq)
+        ends = (fill.release, self._releaser(key, lease))
+
+        def release() -> None:
+            for end in ends:
+                end()
+
+        fill.release = release
 
     def _lease(self, key: bytes, sequence: int) -> int:
         if self._leases is None:
@@ -325,9 +345,14 @@ class Collapse:
         return release
 
     def _end(self, fill: Fill) -> None:
-        if self.fills.get(fill.key) is fill:
-            del self.fills[fill.key]
-            self._under_way(len(self.fills))
+        for key in (fill.key, *fill.also):
+            if self.fills.get(key) is fill:
+                del self.fills[key]
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self._number += more
+        self._under_way(self._number)
 
     def revalidate_in_background(self, visit: Visit, found: Found, candidate: Candidate) -> None:
         """One conditional request while the stale response is served (RFC 5861 §3)."""

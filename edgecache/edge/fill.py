@@ -121,6 +121,10 @@ class Fill:
     outcome: asyncio.Future[FillOutcome]
     release: Callable[[], None] = lambda: None
     """Ends the lease that other workers wait for; harmless when repeated."""
+    varies: Callable[[bytes], None] = lambda _: None
+    """Called with the key that look-ups will give, before they give it."""
+    also: list[bytes] = field(default_factory=list)
+    """Keys beside `key` by which others find this fill."""
     tags: tuple[int, ...] = ()
     """Known with the outcome."""
     url: str = ""
@@ -441,6 +445,7 @@ class Fill:
         if self._overtaken():
             origin.body.close()
             return
+        self.varies(self.shelf.fill_key(self.primary, fresh, self.request))
         place = self.shelf.place(
             self.site, self.cache_key, self.primary, fresh, self.request, self.head_at, self.fill_seq
         )

@@ -168,6 +168,13 @@ class Shelf:
         found.vary_miss = not found.candidates
         return found
 
+    def fill_key(self, primary: bytes, stored: StoredResponse, request: Request) -> bytes:
+        """What look-ups will give as `Found.fill_key` once `place` was called for this response."""
+        if not stored.selecting:
+            return primary
+        names = [name for name, _ in stored.selecting]
+        return self._key(primary, vary.lookup(names, request.headers, vary.made_of(stored.selecting))[0])
+
     def _key(self, primary: bytes, selected: vary.Selecting) -> bytes:
         return self.store.variant_key(primary, vary.secondary_key(selected))
 

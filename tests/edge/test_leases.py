@@ -11,6 +11,8 @@ from edgecache.edge import leases as leases_module
 from edgecache.edge.leases import WAIT, FillLeases, make_bells, ring
 from edgecache.edge.lookup import Found
 from edgecache.http.clock import wall_clock
+from edgecache.http.headers import Headers
+from edgecache.http.message import Request
 from tests.edge.world import until, world
 
 KEY = bytes(16)
@@ -110,6 +112,37 @@ async def test_another_workers_fetch_is_waited_for_and_found():
         assert len(w.asked) == 1
         assert len(table) == 0
         mine.stop()
+
+
+async def test_other_workers_wait_for_a_variant_too():
+    """While a body that varies arrives, look-ups elsewhere are led to the variant: it is being fetched already."""
+    async with world() as w:
+        arena = w.edge.pipeline.shelf.store.arena
+        arena.attach(0)
+        table = Leases(arena)
+        mine = FillLeases(table, make_bells(1), 0, wall_clock)
+        w.edge.pipeline.collapse._leases = mine
+        gate = asyncio.Event()
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Cache-Control": "max-age=60", "Vary": "X-Kind"})
+            await response.prepare(request)
+            await gate.wait()
+            return response
+
+        w.answer = answer
+        asking = asyncio.ensure_future(w.get("/a", X_Kind="1"))
+        await until(lambda: len(table) == 2)
+        url, shelf = f"http://{w.authority}/a", w.edge.pipeline.shelf
+        site = w.edge.pipeline.sites.find(w.authority)
+        assert site is not None
+        asked = Request("GET", "http", w.authority, "/a", Headers([("X-Kind", "1")]))
+        found = shelf.find(site, url, shelf.store.key(url), asked, wall_clock())
+        assert found.fill_key != found.primary
+        assert mine.held(found.fill_key)
+        gate.set()
+        assert (await asking).status == 200
+        await until(lambda: not len(table))
 
 
 async def test_an_uncacheable_answer_ends_the_lease_with_the_head():

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from edgecache.purge.message import PurgeKind, PurgeOrder
-from tests.edge.world import World, until, world
+from tests.edge.world import World, at_rest, until, world
 
 
 def gated(w: World, body: bytes = b"body", *, before_head: bool = True, **headers: str) -> asyncio.Event:
@@ -46,6 +46,46 @@ async def test_one_fetch_for_many(before_head):
         assert {answer.body for answer in got} == {b"x" * 10_000}
         assert len(w.asked) == 1
         assert sum("collapsed" in answer.cache_status for answer in got) >= 100
+
+
+VARYING = {
+    "vary": ({}, {"Vary": "Accept-Language"}),
+    "compressed-here": ({"compress": {"codings": ["br"]}}, {"Content-Type": "text/html"}),
+}
+
+
+@pytest.mark.parametrize("name", VARYING)
+async def test_one_fetch_for_those_who_come_while_a_varying_body_arrives(name):
+    """By then a marker leads to the variant: the fetch under way is found by both keys."""
+    cache, headers = VARYING[name]
+    async with world(cache=cache) as w:
+        gate = gated(w, b"x" * 10_000, before_head=False, **headers)
+        asking = [asyncio.ensure_future(w.get("/a", Accept_Language="de", Accept_Encoding="br"))]
+        await until(lambda: any(fill.outcome.done() for fill in w.edge.pipeline.collapse.fills.values()))
+        asking += [
+            asyncio.ensure_future(w.get("/a", Accept_Language="de", Accept_Encoding="br, gzip;q=0")) for _ in range(20)
+        ]
+        await until(lambda: readers(w) == 21)
+        await at_rest(lambda: len(w.asked))
+        gate.set()
+        got = await asyncio.gather(*asking)
+        assert len(w.asked) == 1
+        assert sum("collapsed" in answer.cache_status for answer in got) == 20
+        assert {answer.body for answer in got} == {b"x" * 10_000}
+        await until(lambda: not w.edge.pipeline.collapse.fills)
+
+
+async def test_another_variant_is_fetched_while_one_arrives():
+    async with world() as w:
+        gate = gated(w, b"one", before_head=False, Vary="X-Kind")
+        first = asyncio.ensure_future(w.get("/a", X_Kind="1"))
+        await until(lambda: any(fill.outcome.done() for fill in w.edge.pipeline.collapse.fills.values()))
+        w.answers(b"two", Cache_Control="max-age=60", Vary="X-Kind")
+        assert (await w.get("/a", X_Kind="2")).body == b"two"
+        gate.set()
+        assert (await first).body == b"one"
+        assert [(await w.get("/a", X_Kind=kind)).body for kind in "12"] == [b"one", b"two"]
+        assert len(w.asked) == 2
 
 
 async def test_an_uncacheable_answer_releases_everybody():
