@@ -181,15 +181,16 @@ def keep_bodies_on_disk(bench: Bench) -> None:
 
 def assert_same(ordinary: Told, fast: Told) -> None:
     """The same octets, but for Age and ttl (by a second); the same log lines, but for times; the same counts."""
-    head, gap, body = ordinary.answer.partition(b"\r\n\r\n")
-    fast_head, fast_gap, fast_body = fast.answer.partition(b"\r\n\r\n")
-    assert _NOW.sub(b"", _BOUNDARY.sub(b"", fast_head)) == _NOW.sub(b"", _BOUNDARY.sub(b"", head))
     moments, fast_moments = (
-        [(match.lastgroup, _seconds(match[0])) for match in _NOW.finditer(text)] for text in (head, fast_head)
+        [(match.lastgroup, _seconds(match[0])) for match in _NOW.finditer(told.answer)] for told in (ordinary, fast)
     )
     for (name, value), (fast_name, fast_value) in zip(moments, fast_moments, strict=True):
         assert name == fast_name
         assert abs(value - fast_value) <= 1, name
+    # Behind the first answer there may be another's head.
+    head, gap, body = _NOW.sub(b"", ordinary.answer).partition(b"\r\n\r\n")
+    fast_head, fast_gap, fast_body = _NOW.sub(b"", fast.answer).partition(b"\r\n\r\n")
+    assert _BOUNDARY.sub(b"", fast_head) == _BOUNDARY.sub(b"", head)
     assert fast_gap == gap
     if b"\r\nTransfer-Encoding: chunked" in head:  # passed on as it comes: in whatever pieces
         assert _unchunked(fast_body) == _unchunked(body)
