@@ -11,7 +11,7 @@ one lies under the simplified form of its URI (`policy.search_variance`).
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from edgecache.edge import record
 from edgecache.edge.secure import HSTS
@@ -48,16 +48,16 @@ class Candidate:
     """The key that it was found by, whose vary marker names its other forms."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Found:
     primary: bytes
     fill_key: bytes
     """What requests that want the same answer have in common, as far as one can know beforehand."""
     candidates: list[Candidate]
+    missing: list[bytes]
+    """Keys that were looked up and not found in memory."""
     vary_miss: bool = False
     """Other variants are stored, none for this request."""
-    missing: list[bytes] = field(default_factory=list)
-    """Keys that were looked up and not found in memory."""
     pass_until: float = 0.0
     """Until when it is remembered that these responses are not stored; 0: it is not."""
 
@@ -141,14 +141,14 @@ class Shelf:
         get = self.store.get if touch else self.store.peek
         entry = get(primary)
         if entry is None:
-            return Found(primary, primary, [], missing=[primary])
+            return Found(primary, primary, [], [primary])
         if not entry.flags & _NO_RESPONSE:
-            return Found(primary, primary, self._candidates(primary, (primary, entry)))
+            return Found(primary, primary, self._candidates(primary, (primary, entry)), [])
         if entry.flags & _PASS:
-            return Found(primary, primary, [], pass_until=entry.fresh_until if now < entry.fresh_until else 0.0)
+            return Found(primary, primary, [], [], pass_until=entry.fresh_until if now < entry.fresh_until else 0.0)
         lists = marker_lists(entry.meta)
         shared = vary.lookup(lists[0].names, request.headers, None if lists[0].codings is None else coding.IDENTITY)
-        found = Found(primary, self._key(primary, shared[0]), [])
+        found = Found(primary, self._key(primary, shared[0]), [], [])
         for each in lists:
             for form in each.forms(request.headers):
                 before = len(found.candidates)

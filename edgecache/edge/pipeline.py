@@ -162,12 +162,12 @@ class Pipeline:
                 return
         if exchange.upgrade is not None and forwarding.tunnel_offered(request, self._hop) is not None:
             # Nothing stored can answer an offer to switch protocols, and nobody can share the connection it becomes.
-            await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
+            await self._pass(visit, Found(visit.primary, visit.primary, [], []), Pass(request.headers, Reason.BYPASS))
             return
         if exchange.body.length != 0 and request.method in {"GET", "HEAD"}:
             # Content in a GET has no defined meaning (RFC 9110 §9.3.1): it is no part of the key, so nothing stored
             # answers it, its answer is not stored, and the origin gets to see it.
-            nothing = Found(visit.primary, visit.primary, [])
+            nothing = Found(visit.primary, visit.primary, [], [])
             await self._pass(visit, nothing, Pass(request.headers, Reason.BYPASS), storable=False)
             return
         now = exchange.received_at
@@ -208,7 +208,7 @@ class Pipeline:
             if then is Then.DONE:
                 return
             now = self._clock()
-        await self._pass(visit, Found(visit.primary, visit.primary, []), Pass(request.headers, Reason.BYPASS))
+        await self._pass(visit, Found(visit.primary, visit.primary, [], []), Pass(request.headers, Reason.BYPASS))
 
     async def _bring(self, visit: Visit, found: Found, now: float) -> Found:
         """What is stored on disk, brought into memory."""

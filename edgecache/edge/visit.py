@@ -1,6 +1,6 @@
 """One request on its way through the pipeline: what stays from round to round, and what is told at the end."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgecache.edge.exchange import Exchange
 from edgecache.edge.sites import Site
@@ -9,7 +9,7 @@ from edgecache.observe.events import Outcome
 from edgecache.policy.verdicts import Reason
 
 
-@dataclass(slots=True)
+@dataclass
 class Story:
     """What happened, gathered while it happens and told once to logs and metrics."""
 
@@ -31,7 +31,7 @@ class Story:
         self.body_bytes += octets
 
 
-@dataclass(slots=True)
+@dataclass
 class Visit:
     """One exchange at one site."""
 
@@ -42,7 +42,7 @@ class Visit:
     primary: bytes
     sequence: int
     """The newest purge when the request arrived: nothing fetched before it may be joined (DESIGN §7)."""
-    story: Story = field(default_factory=Story)
+    story: Story
     share: bool = True
     """May it wait for another's fetch? Not once it was released from one."""
     looked_again: bool = False

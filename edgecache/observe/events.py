@@ -29,7 +29,7 @@ SERVED_FROM_CACHE = frozenset({Outcome.HIT, Outcome.STALE, Outcome.REVALIDATED, 
 """What counts as a hit in the hit ratio: the origin sent no body for it."""
 
 
-@dataclass(slots=True)
+@dataclass
 class ExchangeFinished:
     """One request and what became of it, made when its last octet was handed to the socket or the client had gone.
 

@@ -28,7 +28,7 @@ class Source(StrEnum):
     CACHE_CONTROL = "cache-control"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Control:
     """The directives that govern a response, from one field alone, and the names of the fields they replace."""
 

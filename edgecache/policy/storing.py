@@ -47,7 +47,7 @@ _NEVER = frozenset({304, 416})
 """304 updates what is stored and is nothing by itself (§4.3.3); 416 is about one request (RFC 9110 §15.5.17)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """An answer of the origin's: to what, when it was asked for, when it came, and whose rules hold."""
 

@@ -134,7 +134,7 @@ class Fetch:
     """The slice asked for in place of what the client wants: a 206 to it is for `slices.arrived`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pass:
     """Stream through and do not store: nothing the cache does applies (unsafe method, hit-for-pass, …)."""
 
@@ -175,7 +175,7 @@ class Freshen:
     """False: answer with it, then remove it: the 304 forbids storing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DoNotStore:
     """Pass it on. What was stored under the key is not touched unless `drop_stored`."""
 
@@ -204,7 +204,7 @@ class Retry:
 ResponseVerdict = Store | Freshen | DoNotStore | UseStale | Retry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outgoing:
     """A head as it goes to the client, less what depends on the connection."""
 

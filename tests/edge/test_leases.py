@@ -186,7 +186,7 @@ async def test_what_another_worker_has_just_stored_is_not_fetched_again(monkeypa
 
         def late(site, cache_key, primary, *args, **more):
             looks.append(primary)
-            return Found(primary, primary, []) if len(looks) == 1 else find(site, cache_key, primary, *args, **more)
+            return Found(primary, primary, [], []) if len(looks) == 1 else find(site, cache_key, primary, *args, **more)
 
         monkeypatch.setattr(shelf, "find", late)
         got = await w.get("/a", Cache_Control="max-age=50")
