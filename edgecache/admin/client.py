@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 _MAX_ANSWER = 64 << 20
+_OF_ITS_OWN = frozenset({9, 10, 62, 64})
+"""OpenSSL's X509_V_ERR_… for times and names: whom one trusts does not matter."""
 
 
 class ClientError(Exception):
@@ -82,12 +84,15 @@ class AdminClient:
         except TimeoutError:
             raise ClientError(f"the edge at {self._base} did not answer within {self._timeout_s:g} s") from None
         except ssl.SSLCertVerificationError as error:
+            remedy = "" if error.verify_code in _OF_ITS_OWN else " (an authority of your own: SSL_CERT_FILE=ca.pem)"
             raise ClientError(
-                f"the certificate of {self._base} is not trusted: {error.verify_message}"
-                " (an authority of your own: SSL_CERT_FILE=ca.pem)"
+                f"the certificate of {self._base} is not trusted: {error.verify_message}{remedy}"
             ) from None
         except ssl.SSLError as error:
             raise ClientError(f"no secure connection to {self._base}: {error.reason or error}") from None
+        except http.client.RemoteDisconnected:
+            guess = "" if self._secure else "; does it speak TLS? Then --to https://…"
+            raise ClientError(f"what answers at {self._base} is no edge: it ended the connection{guess}") from None
         except http.client.HTTPException as error:  # some of them are OSErrors too
             raise ClientError(f"what answers at {self._base} is no edge ({type(error).__name__})") from None
         except OSError as error:

@@ -28,6 +28,7 @@ from edgecache.observe import log
 from edgecache.purge.bus import BusError, PurgeBus
 from edgecache.purge.coordinator.hub import Hub
 from edgecache.purge.coordinator.roster import EVERY_S, Roster
+from edgecache.purge.coordinator.seldom import Seldom
 from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.service import Coordinator
 from edgecache.purge.coordinator.tokens import TokenBook, TokensError
@@ -113,9 +114,29 @@ def make_coordinator(config: CoordinatorConfig, bus: PurgeBus) -> Coordinator:
     )
 
 
+class _Handshake(ssl.SSLObject):
+    """Says why an edge's certificate was refused. Nobody else would: the connection just ends, and with TLS 1.3 the
+    edge may not hear why."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            line = f"an edge is turned away, its certificate is not trusted: {error.verify_message}"
+            if _seldom.may(line):
+                _log.warning(
+                    "%s", line, extra={"remedy": "see to the edge's purge.tls.cert, or coordinator.tls.client_ca"}
+                )
+            raise
+
+
+_seldom = Seldom()
+
+
 def server_context(tls: CoordinatorTlsServerConfig) -> ssl.SSLContext:
     """Raises OSError and ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _Handshake
     context.minimum_version = _VERSIONS[tls.min_version]
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION

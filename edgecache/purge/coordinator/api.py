@@ -6,6 +6,7 @@ any Host will do. Errors are JSON, as those of the admin API.
 """
 
 import json
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -31,10 +32,13 @@ from edgecache.observe.metrics import expose
 from edgecache.purge.bus import BusError
 from edgecache.purge.coordinator import subscription
 from edgecache.purge.coordinator.openapi import document
+from edgecache.purge.coordinator.seldom import Seldom
 from edgecache.purge.coordinator.service import Coordinator, Purged, Refused
 from edgecache.purge.coordinator.tokens import Grant, Scope
 from edgecache.purge.message import PurgeError, PurgeOrder, PurgeReceipt
 from edgecache.purge.transport.websocket import PATH as SUBSCRIBE
+
+_log = logging.getLogger("edgecache.purge")
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _CHALLENGE: Final = 'Bearer realm="edgecache"'
@@ -77,6 +81,7 @@ class _Api:
         self._hosts = hosts
         self._certificates = certificates
         self._document = document()
+        self._seldom = Seldom()
 
     # --- who may ---
 
@@ -200,9 +205,15 @@ class _Api:
     # --- edges ---
 
     async def subscribe(self, request: web.Request) -> web.StreamResponse:
-        grant = self._require(request, Scope.EDGE)
-        if self._certificates and not request.get_extra_info("peercert"):
-            raise ApiError(403, "an edge must show a certificate here", code="certificate")
+        try:
+            grant = self._require(request, Scope.EDGE)
+            if self._certificates and not request.get_extra_info("peercert"):
+                raise ApiError(403, "an edge must show a certificate here", code="certificate")
+        except ApiError as error:
+            line = f"an edge at {peer(request)} is turned away: {error}"
+            if self._seldom.may(line):
+                _log.warning("%s", line)
+            raise
         if self._coordinator.draining:
             raise ApiError(503, "the coordinator is stopping", Retry_After="1")
         if request.headers.get("Upgrade", "").lower() != "websocket":

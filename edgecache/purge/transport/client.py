@@ -15,6 +15,7 @@ import aiohttp
 
 from edgecache.purge.frames import LISTS
 from edgecache.purge.message import EdgeReceipt, PurgeError, PurgeKind, PurgeOrder, PurgeReceipt
+from edgecache.purge.transport.trouble import trouble
 
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 60.0
@@ -98,12 +99,13 @@ class CoordinatorClient:
                         return self._read(response.status, await response.read())
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+                    why = trouble(error, tls=self._url.startswith("https:"))
                     if never_sent and not again:
-                        raise self._unreachable(str(error) or type(error).__name__) from None
+                        raise self._unreachable(why) from None
                     if again:
                         raise PurgeError(
-                            f"the coordinator at {self._url} gave no answer ({type(error).__name__}): whether it has "
-                            "taken the purge is not known",
+                            f"the coordinator at {self._url} gave no answer: whether it has taken the purge is not "
+                            f"known: {why}",
                             status=503,
                         ) from None
         raise AssertionError("unreachable")

@@ -23,6 +23,7 @@ from edgecache.purge import frames
 from edgecache.purge.bus import FeedEvent, Heartbeat, LogPosition, Purges, Welcome
 from edgecache.purge.frames import FrameError, Hello
 from edgecache.purge.transport.pace import PACE, FeedError, Pace, reconnecting
+from edgecache.purge.transport.trouble import trouble
 
 _log = logging.getLogger("edgecache.purge")
 
@@ -103,9 +104,12 @@ class WebSocketFeed:
                         await ws.close()
             except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: closed meanwhile
                 if not self._closing.is_set():
-                    raise FeedError(_why(error)) from None
+                    raise FeedError(self._why(error)) from None
             finally:
                 self._session = None
+
+    def _why(self, error: BaseException) -> str:
+        return trouble(error, tls=self._url.startswith("https:"))
 
     async def _open(
         self, session: aiohttp.ClientSession, headers: dict[str, str], tls: ssl.SSLContext | None
@@ -183,7 +187,7 @@ class WebSocketFeed:
                 said = f": {message.extra}" if isinstance(message.extra, str) and message.extra else ""
                 raise FeedError(f"the coordinator closed the connection{said}")
             case aiohttp.WSMsgType.ERROR:
-                raise FeedError(_why(message.data))
+                raise FeedError(self._why(message.data))
             case _:
                 raise await self._wrong(ws, "a message that is not text")
 
@@ -205,14 +209,28 @@ class WebSocketFeed:
 def client_context(
     ca_file: str | None = None, cert: str | None = None, key: str | None = None, *, verify: bool = True
 ) -> ssl.SSLContext:
-    """TLS towards a coordinator: whom to trust, and for mutual TLS what to show. Raises OSError and ValueError."""
-    context = ssl.create_default_context(cafile=ca_file)
+    """TLS towards a coordinator: whom to trust, and for mutual TLS what to show. Raises ValueError, which names the
+    file."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # SSLError is one
+        raise ValueError(f"tls.ca_file, {ca_file}, cannot be used: {_file_error(error)}") from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if cert is not None:
-        context.load_cert_chain(cert, key, password="")
+        try:
+            context.load_cert_chain(cert, key, password="")
+        except OSError as error:
+            files = cert if key is None else f"{cert} with tls.key, {key}"
+            raise ValueError(f"tls.cert, {files}, cannot be used: {_file_error(error)}") from None
     return context
+
+
+def _file_error(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "no PEM file").replace("_", " ").lower()
+    return error.strerror or str(error)
 
 
 def close_reason(text: str) -> bytes:
@@ -222,13 +240,10 @@ def close_reason(text: str) -> bytes:
 
 def _refused(status: int) -> str:
     if status == 401:
-        return "the coordinator does not accept this edge's token"
+        return "the coordinator does not accept this edge's token (purge.token_file)"
     if status == 403:
-        return "the coordinator does not let this edge subscribe: its token's scope is not edge, or no certificate"
+        return (
+            "the coordinator does not let this edge subscribe: its token (purge.token_file) is without the scope edge, "
+            "or it shows no certificate (purge.tls.cert)"
+        )
     return f"the coordinator answered with status {status} instead of a subscription"
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return f"no secure connection to the coordinator: {error}"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -265,7 +265,8 @@ def openssl(*args: object) -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority (ca), a coordinator's certificate (server) and an edge's (edge)."""
+    """A folder with an authority (ca), a coordinator's certificate (server), an edge's (edge), and one that nobody has
+    signed (stranger)."""
     at = tmp_path_factory.mktemp("authority")
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     openssl("req", "-x509", *new, "-days", 2, "-subj", "/CN=ca", "-out", at / "ca.pem", "-keyout", at / "ca.key")
@@ -274,6 +275,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (at / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
         signed = ("-CA", at / "ca.pem", "-CAkey", at / "ca.key", "-CAcreateserial", "-extfile", at / "names")
         openssl("x509", "-req", "-days", 2, "-in", at / f"{name}.csr", *signed, "-out", at / f"{name}.pem")
+    own = ("-subj", "/CN=stranger", "-out", at / "stranger.pem", "-keyout", at / "stranger.key")
+    openssl("req", "-x509", *new, "-days", 2, *own)
     return at
 
 
@@ -285,6 +288,7 @@ async def test_tls_both_ways(folder: Path, authority: Path, tmp_path: Path) -> N
     ca = str(authority / "ca.pem")
     trusting = client_context(ca)
     showing = client_context(ca, str(authority / "edge.pem"), str(authority / "edge.key"))
+    strange = client_context(ca, str(authority / "stranger.pem"), str(authority / "stranger.key"))
     with Process("-c", config) as process:
         assert process.url.startswith("https://")
         async with (
@@ -303,6 +307,11 @@ async def test_tls_both_ways(folder: Path, authority: Path, tmp_path: Path) -> N
             assert "secure connection" in wary.lost[0]
             assert not bare.welcomes
             assert not wary.welcomes
+            process.until("an edge at 127.0.0.1 is turned away: an edge must show a certificate")
+            async with LightEdge(process.url, "stranger", token, tls=strange) as stranger:
+                await stranger.until(lambda e: e.lost)
+                process.until("its certificate is not trusted: .*client_ca")
+                assert not stranger.welcomes
             process.process.send_signal(signal.SIGHUP)
             process.until("read again")
             assert (await purge(session, process.url, token, "l", wait=True))[1]["complete"]
