@@ -33,7 +33,11 @@ class Kind:
 
     cache_control: str
     delay_s: float = 0.0
+    """Before the head."""
+    pause_s: float = 0.0
+    """Between the halves of the body."""
     versioned: bool = False
+    vary: str = ""
 
 
 KINDS = {
@@ -41,7 +45,7 @@ KINDS = {
     "v": Kind("max-age=3600", versioned=True),
     "api": Kind("max-age=1, stale-while-revalidate=60", delay_s=0.2, versioned=True),
     "stale": Kind("max-age=1, stale-if-error=3600"),
-    "cold": Kind("max-age=3600", delay_s=0.3),
+    "cold": Kind("max-age=3600", delay_s=0.3, pause_s=0.4, vary="Accept-Encoding"),
     "film": Kind("max-age=3600"),
     "private": Kind("no-store"),
 }
@@ -92,6 +96,8 @@ class Origin:
             "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",
         }
+        if kind.vary:
+            headers["Vary"] = kind.vary
         if kind.cache_control != "no-store" and etag in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)
         begin, end, status = 0, size, 200
@@ -102,12 +108,17 @@ class Origin:
         board[Cell.ORIGIN_OCTETS] += end - begin
         if kind.versioned:
             return web.Response(body=versioned(number, version, size), headers=headers)
-        if end - begin <= PIECE:
+        if end - begin <= PIECE and not kind.pause_s:
             return web.Response(status=status, body=octets(number, begin, end), headers=headers)
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = end - begin
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):  # whoever asked may go
+            if kind.pause_s:
+                half = min((end - begin) // 2, PIECE)
+                await response.write(octets(number, begin, begin + half))
+                begin += half
+                await asyncio.sleep(kind.pause_s)
             for at in range(begin, end, PIECE):
                 await response.write(octets(number, at, min(at + PIECE, end)))
         return response

@@ -1,7 +1,10 @@
-"""One cold object, then everybody: each round names an object that nobody has asked for, and all users ask at once."""
+"""One cold object, then everybody: each round names an object that nobody has asked for, and all users ask at once,
+or while its head and then its body come. Like most objects it has a Vary field, by which all clients select the same.
+"""
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 SIZE = 50_000
 EVERY_S = 3.0
+SPREAD_S = 0.9
+"""Of every second crowd: a little longer than the object takes to come."""
 CROWD = 0.9
 """Of the clients have to be there."""
 
@@ -29,6 +34,8 @@ def ask(client: Client) -> None:
         gevent.sleep(0.01)
         return
     client.memory["round"] = number
+    if number % 2 == 0:
+        gevent.sleep(random.uniform(0, SPREAD_S))
     answer = client.get(f"/cold/{number}-{SIZE}", name="crowd")
     client.tally.count(answer.at, f"round {number}")
     if answer.status:
