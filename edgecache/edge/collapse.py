@@ -97,8 +97,9 @@ class Collapse:
         if lease == WAIT and self._leases is not None:
             await self._leases.wait(found.fill_key)
             return Then.AGAIN
-        if lease > 0 and not visit.looked_again and self._stored_now(visit, found, verdict):
-            # By another worker, whose lease ended between our look and ours. Once: it may be nothing for us after all.
+        if shared and not visit.looked_again and self._stored_now(visit, found, verdict):
+            # By a fetch that ended since we looked, in whatever worker: a look on disk takes a moment. Once: it may be
+            # nothing for us after all.
             visit.looked_again = True
             self._releaser(found.fill_key, lease)()
             return Then.AGAIN
@@ -117,7 +118,7 @@ class Collapse:
         return await self._use(visit, found, verdict, fill, outcome, collapsed=False)
 
     def _stored_now(self, visit: Visit, found: Found, verdict: Fetch | Revalidate) -> bool:
-        """Has another worker stored what was missing, or renewed what was of no use?"""
+        """Has somebody stored what was missing, or renewed what was of no use?"""
         if isinstance(verdict, Revalidate):
             return self._shelf.renewed(found.of(verdict.stored))
         if found.candidates:
@@ -363,9 +364,9 @@ class Collapse:
         lease = self._lease(found.fill_key, visit.sequence)
         if lease == WAIT:
             return  # another worker asks already
-        if lease > 0 and self._shelf.renewed(candidate):
+        if self._shelf.renewed(candidate):
             self._releaser(found.fill_key, lease)()
-            return  # another worker has asked, between our look and its lease's end
+            return  # somebody has asked since we looked
         candidate = self._shelf.plain(candidate)
         request = visit.request.with_method("GET")
         verdict = rules.revalidation(request, candidate.stored, Reason.STALE, visit.site.policy)

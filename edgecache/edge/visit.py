@@ -46,7 +46,7 @@ class Visit:
     share: bool = True
     """May it wait for another's fetch? Not once it was released from one."""
     looked_again: bool = False
-    """It has looked once more, since another worker seemed to have just stored what it was to fetch."""
+    """It has looked once more, since what it was to fetch seemed to have been stored meanwhile."""
 
     @property
     def request(self) -> Request:

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from edgecache.app import Shared, StartError
 from edgecache.config.model import Config
+from edgecache.edge.lookup import Found
 from edgecache.purge.message import PurgeKind, PurgeOrder
 from edgecache.store import tiers
 from edgecache.store.disk import DiskStore
@@ -76,6 +78,40 @@ async def test_ten_thousand_objects_survive(tmp_path: Path) -> None:
     async with node(tmp_path) as w:
         assert all("hit" in got.cache_status for got in await all_of(w))
         assert not w.asked
+
+
+async def test_what_was_stored_while_the_disk_was_looked_at_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(tmp_path) as w:
+        shelf, fetched, looking, stored = w.edge.pipeline.shelf, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def answer(_: web.Request) -> web.StreamResponse:
+            await fetched.wait()
+            return web.Response(body=b"body", headers=FRESH)
+
+        w.answer = answer
+        first = asyncio.ensure_future(get(w, "/a"))
+        await until(lambda: len(w.asked) == 1)
+        bring = shelf.bring
+
+        async def slowly(found: Found) -> bool:
+            came = await bring(found)
+            looking.set()
+            await stored.wait()
+            return came
+
+        monkeypatch.setattr(shelf, "bring", slowly)
+        second = asyncio.ensure_future(get(w, "/a"))
+        await looking.wait()
+        fetched.set()
+        assert (await first).body == b"body"
+        await until(lambda: not w.edge.pipeline.collapse.fills)
+        stored.set()
+        got = await second
+        assert got.body == b"body"
+        assert "hit" in got.cache_status
+        assert len(w.asked) == 1
 
 
 async def test_variants_survive(tmp_path: Path) -> None:
