@@ -97,7 +97,7 @@ def json_line(event, str stamp not None, str target not None, str referer not No
                 event.status,
                 event.bytes_in,
                 event.bytes_out,
-                event.outcome.value,
+                event.outcome._value_,
                 event.duration_s,
                 -1.0 if ttfb is None else <double> ttfb,
                 -1.0 if origin is None else <double> origin,

@@ -62,6 +62,11 @@ class Listener:
         """How many are open now."""
         return len(self._shared.connections) if self._shared is not None else 0
 
+    @property
+    def requests(self) -> int:
+        """How many have been read, those that the lane answered left out."""
+        return self._shared.requests if self._shared is not None else 0
+
     async def start(self, address: tuple[str, int] | socket.socket, tls_context: ssl.SSLContext | None = None) -> None:
         """Bind and accept, or accept on a bound socket, which is then the listener's to close.
 

@@ -24,6 +24,8 @@ class Outcome(Enum):
     ERROR = "error"
     """The origin, or the edge, failed."""
 
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python
+
 
 SERVED_FROM_CACHE = frozenset({Outcome.HIT, Outcome.STALE, Outcome.REVALIDATED, Outcome.COLLAPSED})
 """What counts as a hit in the hit ratio: the origin sent no body for it."""

@@ -47,5 +47,5 @@ async def test_who_is_turned_away_is_told_and_counted(most: int, caplog: pytest.
             got = await client.answer()
             assert (got.status, got.get("connection")) == (503, "close")
             assert await client.rest() == b""
-        assert (listener.counters.no_descriptors, listener.counters.requests) == (1, 0)
+        assert (listener.counters.no_descriptors, listener.requests) == (1, 0)
         assert "file descriptors run out (0 for this process): clients are turned away" in caplog.messages

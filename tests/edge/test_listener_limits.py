@@ -29,7 +29,7 @@ async def test_a_head_has_a_limit_from_its_first_octet() -> None:
         assert (got.status, got.get("connection")) == (408, "close")
         assert got.get("cache-status") == "edgecache; detail=client-timeout"
         assert listener.counters.timed_out == 1
-        assert listener.counters.requests == 0
+        assert listener.requests == 0
         dripping.cancel()
 
 
@@ -154,7 +154,7 @@ async def test_connections_beyond_the_limit_get_a_503() -> None:
                 assert (got.status, got.get("connection")) == (503, "close")
                 assert got.get("cache-status") == "edgecache; detail=overloaded"
                 assert await three.rest() == b""
-            assert (listener.counters.over_limit, listener.counters.requests) == (1, 2)
+            assert (listener.counters.over_limit, listener.requests) == (1, 2)
         while listener.connections:  # noqa: ASYNC110 - the listener tells nobody
             await asyncio.sleep(0.001)
         async with await RawClient.connect(listener.port) as four:
@@ -215,7 +215,7 @@ async def test_drain_has_a_hard_limit() -> None:
 
     async with listening(handler) as listener, await RawClient.connect(listener.port) as client:
         await client.send(GET)
-        while not listener.counters.requests:  # noqa: ASYNC110 - the listener tells nobody
+        while not listener.requests:  # noqa: ASYNC110 - the listener tells nobody
             await asyncio.sleep(0.001)
         assert await listener.drain(0.05) is False
         assert cancelled.is_set()
@@ -229,7 +229,7 @@ async def test_drain_waits_no_longer_than_told_for_a_handler_whose_client_has_go
     async with listening(handler) as listener:
         async with await RawClient.connect(listener.port) as client:
             await client.send(GET)
-            while not listener.counters.requests:  # noqa: ASYNC110 - the listener tells nobody
+            while not listener.requests:  # noqa: ASYNC110 - the listener tells nobody
                 await asyncio.sleep(0.001)
             client.writer.transport.abort()
         for connection in listener._shared.connections:

@@ -175,7 +175,7 @@ async def test_a_body_that_breaks_within_the_answer_ends_the_connection() -> Non
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n" + SMUGGLED)
         assert (await client.answer()).body == b"ok"
         assert await client.gone()
-        assert listener.counters.requests == 1
+        assert listener.requests == 1
 
 
 async def test_the_answer_survives_octets_still_on_their_way() -> None:
@@ -202,7 +202,7 @@ async def test_a_connection_that_ends_early_is_just_closed(wire) -> None:
         await client.send(wire)
         client.eof()
         assert await client.rest() == b""
-        assert listener.counters.requests == 0
+        assert listener.requests == 0
 
 
 @pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\nhe", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhe"])
