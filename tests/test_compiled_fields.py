@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STUBS = sorted(path for path in (ROOT / "edgecache").glob("*/*.pxd") if path.parent.name != "_native")
-CLASS = re.compile(r"^cdef class (\w+):\n((?:    cdef .*\n)+)", re.MULTILINE)
+CLASS = re.compile(r"^cdef class (\w+)(?:\(\w+\))?:\n((?:    cdef .*\n)+)", re.MULTILINE)
 FIELDS = re.compile(r"^    cdef (?:public |readonly )?object (.*)$", re.MULTILINE)
 
 

@@ -145,7 +145,8 @@ class Listener:
 
     def _connection(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> asyncio.BaseProtocol:
         connection = ClientConnection(shared, loop)
-        return connection if self.lane is None else cast("asyncio.BaseProtocol", FastConnection(self.lane, connection))
+        front = connection if self.lane is None else FastConnection(self.lane, connection)
+        return cast("asyncio.BaseProtocol", front)
 
     def _one_less(self) -> None:
         if self._shared is not None and not self._shared.connections:

@@ -16,8 +16,11 @@ READ_AHEAD = 128 * 1024
 """Octets that may lie unread before reading pauses; one read of the transport may overshoot it."""
 
 
-class Wire(asyncio.Protocol):
-    """A transport's protocol: events in, `wait_for_data` and `drain` out."""
+class Wire:
+    """A transport's protocol: events in, `wait_for_data` and `drain` out.
+
+    No subclass of asyncio's: a compiled class with fields cannot be one.
+    """
 
     __slots__ = ("_drainer", "_reader", "eof", "error", "loop", "lost", "read_paused", "transport", "write_paused")
 
@@ -163,7 +166,7 @@ class RawDuplex(Wire):
         self._flush: asyncio.TimerHandle | None = None
         self.transport = wire.transport
         if not self.lost:
-            self.transport.set_protocol(self)
+            self.transport.set_protocol(cast("asyncio.BaseProtocol", self))
 
     def data_received(self, data: bytes) -> None:
         self._chunks.append(data)

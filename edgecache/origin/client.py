@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import urlsplit
 
 from edgecache._native.http1 import Limits, encode_request_head
@@ -205,10 +206,11 @@ class HttpOrigin:
     async def _connect(self) -> OriginConnection:
         """A new connection in a place already counted."""
         loop = asyncio.get_running_loop()
+        connection = OriginConnection(self, self._limits, loop)
         try:
             async with asyncio.timeout(self.timeouts.connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: OriginConnection(self, self._limits, loop),
+                await loop.create_connection(
+                    lambda: cast("asyncio.BaseProtocol", connection),
                     *self._address,
                     ssl=self._tls,
                     server_hostname=self._server_name,
