@@ -221,8 +221,13 @@ def tunnel_offered(request: Request, hop: Hop) -> str | None:
 
 # --- Via (RFC 9110 §7.6.3) ---
 def _via(received: str | None, version: tuple[int, int], name: str) -> str:
-    ours = f"{version[0]}.{version[1]} {name}"
+    ours = _via_member(version, name)
     return f"{received}, {ours}" if received else ours
+
+
+@lru_cache(maxsize=64)
+def _via_member(version: tuple[int, int], name: str) -> str:
+    return f"{version[0]}.{version[1]} {name}"
 
 
 def _passed(via: str, name: str) -> bool:

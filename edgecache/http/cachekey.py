@@ -13,6 +13,7 @@ equivalent and no origin that follows it can tell them apart:
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class QueryMode(StrEnum):
@@ -40,6 +41,8 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.vV]+\]|[^:\[\]@/?#\s]+)(?::(?P<port>[0-9]*))?")
 _REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
 _ALL = QueryRecipe()
+_REMEMBERED = 261
+"""Octets of the longest authority that is remembered: a name (RFC 1035 §2.3.4), a colon and a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,19 @@ def cache_key(scheme: str, authority: str, target: str, recipe: QueryRecipe = _A
 
 def normal_authority(scheme: str, authority: str) -> str:
     """Lower-case host, port unless it is the scheme's default (RFC 3986 §6.2.2.1, §6.2.3)."""
+    return (_known_authority if len(authority) <= _REMEMBERED else _normal_authority)(scheme, authority)
+
+
+def _normal_authority(scheme: str, authority: str) -> str:
     host, port = split_authority(authority)
     port = port.lstrip("0")
     if not port or port == _DEFAULT_PORTS.get(scheme.lower()):
         return host
     return f"{host}:{port}"
+
+
+_known_authority = lru_cache(maxsize=1024)(_normal_authority)
+"""Every request names one, and there are few. What is longer than any name is worked out each time."""
 
 
 def split_authority(authority: str) -> tuple[str, str]:

@@ -32,6 +32,7 @@ ALL = QueryRecipe()
         pytest.param("http", "e:443", "/", "http://e:443/", id="another-port"),
         pytest.param("http", "[2001:DB8::1]", "/", "http://[2001:db8::1]/", id="ipv6"),
         pytest.param("http", "[2001:DB8::1]:8080", "/", "http://[2001:db8::1]:8080/", id="ipv6-port"),
+        pytest.param("http", "E" * 300 + ":80", "/", f"http://{'e' * 300}/", id="longer-than-a-name"),
         pytest.param("http", "%65xa%4Dple.com:81", "/", "http://example.com:81/", id="escaped-host"),
         pytest.param("http", "e", "", "http://e/", id="empty-path"),
         pytest.param("http", "e", "?q", "http://e/?q", id="empty-path-query"),
