@@ -542,6 +542,21 @@ def _url_pattern(text: str) -> dict[str, str]:
     return {"url": url, "host": host} if host else {"url": url}
 
 
+@cli.command(short_help="Who purged what, when, from which address.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N", help="How many.")
+@click.option("--before", type=click.IntRange(1), metavar="N", help="Of those numbered less than this.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
+@_client_options
+def purges(*, limit: int, before: int | None, as_json: bool, to: str, token_file: str | None) -> None:
+    """Who purged what, when, from which address; newest first. A coordinator's record needs a token with the scope
+    admin."""
+    found = _ask(to, token_file, lambda client: client.audit(before=before, limit=limit))
+    if as_json:
+        _json(found)
+    else:
+        report.console().print(report.audit(found["records"]))
+
+
 @cli.command(short_help="Say what the edge would do with a request, and why.")
 @click.argument("url")
 @click.option("-X", "--method", default="GET", show_default=True, metavar="METHOD", help="Request method.")

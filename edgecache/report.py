@@ -1,6 +1,7 @@
 """How answers look on a terminal: tables and lines made of plain values. Nothing here asks, decides or exits."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -96,6 +97,8 @@ def stats(figures: dict[str, Any], rates: tuple[float, float] | None = None) -> 
     `rates`: requests and octets sent per second, where they are known.
     """
     parts: list[RenderableType] = []
+    if "coordinator" in figures:
+        figures = _coordinator(figures)
     if "edge" in figures:
         uptime = figures.get("uptime_s")
         line = f"{figures['edge']}  edgecache {figures.get('version', '')}"
@@ -124,6 +127,15 @@ def stats(figures: dict[str, Any], rates: tuple[float, float] | None = None) -> 
     if flat:
         parts.append(_pairs(flat))
     return Group(*_spaced(parts))
+
+
+def _coordinator(figures: dict[str, Any]) -> dict[str, Any]:
+    """A coordinator's, with its subjects beside it."""
+    own = dict(figures["coordinator"])
+    subjects = {name: own.pop(name) for name, value in tuple(own.items()) if isinstance(value, dict)}
+    if "since" in own:
+        own["since"] = f"{datetime.fromtimestamp(own['since'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return {**figures, "coordinator": own, **subjects}
 
 
 def rates(before: dict[str, Any], after: dict[str, Any], elapsed_s: float) -> tuple[float, float] | None:
@@ -214,6 +226,18 @@ def purge(receipt: dict[str, Any]) -> RenderableType:
         table.add_row(Text(plain(edge["edge"])), done, f"{milliseconds(edge['duration_s'] * 1000)} ms")
     for name in receipt.get("away", ()):
         table.add_row(Text(plain(name)), Text("away", style="yellow"), "")
+    return table
+
+
+def audit(records: Iterable[dict[str, Any]]) -> RenderableType:
+    """A row per purge, in the order given."""
+    table = _table("purge", "when (UTC)", "token", "from", "kind", "targets")
+    table.add_column("what", overflow="fold")
+    for each in records:
+        when = f"{datetime.fromtimestamp(each['time'], UTC):%Y-%m-%d %H:%M:%S}"
+        who = (Text(plain(each["token"]) or _DASH), Text(plain(each["address"]) or _DASH))
+        what = Text(plain(each["summary"]))
+        table.add_row(str(each["sequence"]), when, *who, Text(plain(each["kind"])), count(each["targets"]), what)
     return table
 
 

@@ -52,6 +52,11 @@ class AdminClient:
     def purge(self, body: dict[str, Any]) -> dict[str, Any]:
         return self._ask("POST", "/v1/purge", body)
 
+    def audit(self, *, before: int | None, limit: int) -> dict[str, Any]:
+        """Who purged what: `limit` of those numbered less than `before`, newest first."""
+        query = {"limit": limit} if before is None else {"before": before, "limit": limit}
+        return self._ask("GET", f"/v1/audit?{urlencode(query)}")
+
     def _ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Accept": "application/json", "Connection": "close"}
         data = None

@@ -20,6 +20,8 @@ class DictNode:
     silent: bool = False
     """Does not confirm purges."""
     broken: bool = False
+    audited: list[dict[str, object]] = field(default_factory=list)
+    """Newest first."""
     figures: dict[str, object] = field(default_factory=lambda: {"edge": "edge-1"})
 
     def ready(self) -> tuple[bool, str]:
@@ -56,7 +58,7 @@ class DictNode:
         return {"sequence": sequence, "edges": [{"edge": self.name, "applied": True}], "away": []}
 
     async def audit(self, before: int | None, limit: int) -> dict[str, object]:
-        return {"records": [], "before": before, "limit": limit}
+        return {"records": self.audited[:limit], "before": before, "limit": limit}
 
     async def edges(self) -> dict[str, object]:
         if self.broken:

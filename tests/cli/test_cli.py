@@ -16,7 +16,7 @@ from tests.admin.fake import TOKEN
 from tests.cli.conftest import RunningEdge
 
 AUTH = {"EDGECACHE_TOKEN": TOKEN}
-COMMANDS = ["serve", "demo", "purge", "explain", "stats", "check"]
+COMMANDS = ["serve", "demo", "purge", "purges", "explain", "stats", "check"]
 
 
 def run(*args: str, env: dict[str, str] | None = None) -> Result:
@@ -213,6 +213,31 @@ def test_purge_as_json(edge: RunningEdge) -> None:
     assert (edge.node.orders[0][0].hosts, edge.node.orders[0][0].prefixes) == (("a",), ("a/b/",))
 
 
+def test_who_purged_what(edge: RunningEdge) -> None:
+    row = {"time": 1_800_000_000.5, "token": "deploy", "address": "192.0.2.1", "kind": "hard", "targets": 2}
+    edge.node.audited = [
+        {"sequence": 8, **row, "summary": "keys: a\x1b[2J, b"},
+        {"sequence": 7, **row, "token": "", "summary": "everything"},
+    ]
+    result = run("purges", "--to", edge.url, env=AUTH)
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.output.splitlines()] == [
+        ["purge", "when", "(UTC)", "token", "from", "kind", "targets", "what"],
+        ["8", "2027-01-15", "08:00:00", "deploy", "192.0.2.1", "hard", "2", "keys:", "a\\x1b[2J,", "b"],
+        ["7", "2027-01-15", "08:00:00", "-", "192.0.2.1", "hard", "2", "everything"],
+    ]
+    result = run("purges", "--json", "--limit", "1", "--before", "9", "--to", edge.url, env=AUTH)
+    found = json.loads(result.stdout)
+    assert ([each["sequence"] for each in found["records"]], found["before"], found["limit"]) == ([8], 9, 1)
+
+
+def test_who_purged_what_needs_the_token(edge: RunningEdge) -> None:
+    result = run("purges", "--to", edge.url)
+    assert result.exit_code == 1
+    assert "needs its token" in result.stderr
+    assert run("purges", "--limit", "0").exit_code == 2
+
+
 @pytest.mark.parametrize("edge", [{"dialects": {"patterns": "match"}}], indirect=True)
 def test_purge_by_pattern(edge: RunningEdge) -> None:
     given = ("--pattern", r"www.a~\.(png|gif)$", "--pattern", "~^/~user")
@@ -260,7 +285,9 @@ def test_a_token_file(edge: RunningEdge, tmp_path: Path) -> None:
     assert "other" in result.stderr
 
 
-@pytest.mark.parametrize("command", [["stats"], ["stats", "--watch"], ["explain", "http://a/"], ["purge", "--all"]])
+@pytest.mark.parametrize(
+    "command", [["stats"], ["stats", "--watch"], ["explain", "http://a/"], ["purge", "--all"], ["purges"]]
+)
 def test_no_edge(command: list[str]) -> None:
     result = run(*command, "--to", "http://127.0.0.1:1")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -82,3 +82,27 @@ def test_stats_of_another_version_are_shown_as_far_as_they_go(
     if "new" in figures:
         assert "[bold]" in shown
         assert "0.500" in shown
+
+
+def test_a_coordinator_s_figures_have_its_subjects_beside_it() -> None:
+    figures = {
+        "version": "1.2",
+        "since": 1_800_000_000.25,
+        "log": {"id": "abc", "head": 7, "failing": "no room"},
+        "edges": {"connected": 3, "away": 1},
+    }
+    out = report.console()
+    with out.capture() as captured:
+        out.print(report.stats({"coordinator": figures}))
+    lines = [line.split() for line in captured.get().splitlines() if line.strip()]
+    for line in (
+        ["coordinator"],
+        ["since", "2027-01-15", "08:00:00", "UTC"],
+        ["log"],
+        ["head", "7"],
+        ["failing", "no", "room"],
+        ["edges"],
+        ["connected", "3"],
+        ["away", "1"],
+    ):
+        assert line in lines
