@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gevent
-from locust.contrib.fasthttp import FastHttpSession
+from geventhttpclient.response import HTTPParseError
+from locust.contrib.fasthttp import FastHttpSession, LocustBadStatusCode
 
 from loadtests.kit.board import Board, Cell
 from loadtests.kit.tally import Tally
@@ -16,7 +17,7 @@ from loadtests.kit.tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` 0: there was none, and `error` says why."""
+    """`status` 0: there was none, or it was cut short, and `error` says why."""
 
     status: int
     fields: Mapping[str, str]
@@ -101,6 +102,7 @@ class Client:
         with self._session.get(path, name=name, headers=headers or {}, catch_response=True) as response:
             body = response.content or b""
             status = response.status_code or 0
+            failure = response.request_meta["exception"]
             if 0 < status < 600:
                 response.success()
         now = time.monotonic()
@@ -109,6 +111,11 @@ class Client:
         answer = Answer(status, fields, body, fields.get("cache-status", "") or "", self.position, now, error)
         if count:
             self._count(answer, kind, now - begun)
+        if status and isinstance(failure, HTTPParseError | OSError) and not isinstance(failure, LocustBadStatusCode):
+            # Counted above, as the edge counts it; but nobody can use it.
+            self.tally.count(now, "lost")
+            self.tally.note(f"cut short after {len(body)} octets: {name}")
+            answer = replace(answer, status=0, error="cut short")
         return answer
 
     def _count(self, answer: Answer, kind: str, seconds: float) -> None:

@@ -4,8 +4,11 @@ import gzip
 import itertools
 import json
 import random
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections import Counter
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -375,6 +378,56 @@ def test_a_run_keeps_its_promise_and_leaves_a_page(tmp_path: Path) -> None:
     assert reader.found == []
     assert "<svg" in page
     assert (tmp_path / "flash_crowd" / "locust.html").exists()
+
+
+CUT = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import json, sys
+from locust.env import Environment
+from locust.contrib.fasthttp import FastHttpSession
+from loadtests.kit.client import Client, Pace
+from loadtests.kit.tally import Tally
+
+session = FastHttpSession(sys.argv[1], Environment().events.request, None)
+client = Client(session, Tally(), Pace(0, 1, None), None, {"think_s": 0})
+answers = [client.get(path, name=path) for path in ("/whole", "/fin", "/reset", "/failed")]
+names = ("requests", "octets", "lost", "status 206", "status 503")
+print(json.dumps([[each.status for each in answers], [client.tally.total(name) for name in names], client.tally.notes]))
+"""
+
+
+def test_an_answer_that_is_cut_short_is_lost_not_wrong() -> None:
+    """As when the origin, or a worker, dies in the middle of a body: who asked is told, by the connection's end."""
+    if find_spec("locust") is None:
+        pytest.skip("the extra `load` is not installed")
+
+    def serve(door: socket.socket) -> None:
+        for _ in range(4):
+            peer, _ = door.accept()
+            with peer:
+                path = peer.recv(1000).split()[1]
+                status = b"503 no" if path == b"/failed" else b"206 part"
+                peer.sendall(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n" % status)
+                peer.sendall(bytes(500 if path in (b"/fin", b"/reset") else 1000))
+                if path == b"/reset":
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        server = threading.Thread(target=serve, args=(door,))
+        server.start()
+        url = f"http://127.0.0.1:{door.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", CUT, url], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
+        )
+        server.join(10)
+    assert done.returncode == 0, done.stderr
+    statuses, (requests, octets, lost, partial, failed), notes = json.loads(done.stdout)
+    assert statuses == [206, 0, 0, 503]
+    assert (requests, partial, failed, lost) == (4, 3, 1, 2)
+    assert 2500 <= octets <= 3000
+    assert len(notes) == 2
+    assert all("cut short" in note for note in notes)
 
 
 # --- access logs ---
