@@ -308,6 +308,9 @@ class Collapse:
         )
         task = spawn(fill.run(), f"fill {visit.key_text}")
         if shared:
+            earlier = self.fills.get(fill.key)
+            if earlier is not None and not earlier.outcome.done():
+                earlier.earlier, fill.earlier = None, earlier
             fill.varies = lambda key: self._also_found_by(fill, key)
             self.fills[fill.key] = fill
             self._count(1)
@@ -383,6 +386,8 @@ def _for_everyone(outcome: FillOutcome, fill: Fill, visit: Visit) -> bool:
             return True
         case Arriving() | InSlices():
             return fill.joinable(visit.request, visit.sequence)
+        case Confirmed() | Stale() if visit.sequence > fill.fill_seq:
+            return False
         case Confirmed(candidate) | Stale(candidate):
             return coding.matches(candidate.stored.selecting, visit.request.headers)
         case _:

@@ -123,6 +123,8 @@ class Fill:
     """Ends the lease that other workers wait for; harmless when repeated."""
     varies: Callable[[bytes], None] = lambda _: None
     """Called with the key that look-ups will give, before they give it."""
+    earlier: "Fill | None" = None
+    """The one before for the same key, which had no head yet when this one began."""
     also: list[bytes] = field(default_factory=list)
     """Keys beside `key` by which others find this fill."""
     tags: tuple[int, ...] = ()
@@ -145,10 +147,12 @@ class Fill:
     def joinable(self, request: Request, sequence: int) -> bool:
         """May a request that arrived when `sequence` was the newest purge share this fill's outcome?
 
-        While the head is not here, only if no purge has come since the fetch began: its tags are not known.
+        While the head is not here, its tags are not known: only if no purge has come since the fetch began. But where
+        that has led to a second fetch already, the rest waits for the head of that one, and looks then: purges of
+        other things, however many, do not multiply fetches.
         """
         if not self.outcome.done():
-            return sequence <= self.fill_seq
+            return sequence <= self.fill_seq or (self.earlier is not None and not self.earlier.outcome.done())
         match self.outcome.result():
             case Arriving(stored, buffer):
                 return (

@@ -207,6 +207,62 @@ async def test_a_purge_of_something_else_disturbs_nobody():
         assert len(w.asked) == 1
 
 
+@pytest.mark.parametrize("kind", [PurgeKind.HARD, PurgeKind.SOFT], ids=str)
+async def test_purges_of_other_things_do_not_multiply_fetches(kind):
+    """Before its head is here nobody knows what a response is tagged with: two fetches, not one for each purge."""
+    async with world() as w:
+        gate = gated(w, Surrogate_Key="article-1")
+        asking = [asyncio.ensure_future(w.get("/a"))]
+        for number in range(8):
+            await until(lambda: readers(w) == len(asking))
+            await at_rest(lambda: len(w.asked))
+            await w.edge.purge(PurgeOrder(keys=(f"other-{number}",), kind=kind), wait=True)
+            asking.append(asyncio.ensure_future(w.get("/a")))
+        await until(lambda: readers(w) == len(asking))
+        await at_rest(lambda: len(w.asked))
+        gate.set()
+        assert {answer.body for answer in await asyncio.gather(*asking)} == {b"body"}
+        assert len(w.asked) == 2
+        await until(lambda: not w.edge.pipeline.collapse.fills)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["nothing-stored", "something-stale-stored"])
+@pytest.mark.parametrize("kind", [PurgeKind.HARD, PurgeKind.SOFT], ids=str)
+async def test_who_waits_for_a_later_head_is_not_given_what_was_purged(kind, stored):
+    """Each answer is of the moment when it was asked for; the third request waits for the second fetch's head."""
+    async with world() as w:
+        version = [0]
+        gate = asyncio.Event()
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            mine = version[0]
+            if mine:
+                await gate.wait()
+            headers = {"Cache-Control": "max-age=60" if mine else "max-age=0", "Surrogate-Key": "k", "ETag": '"same"'}
+            if request.headers.get("If-None-Match"):
+                return web.Response(status=304, headers=headers)
+            return web.Response(text=str(mine), headers=headers)
+
+        w.answer = answer
+        if stored:
+            await w.get("/a")
+        before = len(w.asked)
+        asking = []
+        for number in (1, 2, 3):
+            version[0] = number
+            if number > 1:
+                await w.edge.purge(PurgeOrder(keys=("k",), kind=kind), wait=True)
+            asking.append(asyncio.ensure_future(w.get("/a")))
+            await until(lambda: readers(w) == len(asking))
+            await at_rest(lambda: len(w.asked))
+        assert len(w.asked) == before + 2
+        gate.set()
+        await asyncio.gather(*asking)
+        assert len(w.asked) == before + 3
+        if not stored or kind is PurgeKind.HARD:
+            assert int(asking[2].result().body) >= 3
+
+
 async def test_a_soft_purged_response_may_be_used_where_stale_ones_may():
     async with world() as w:
         w.answers(b"old", Cache_Control="max-age=60, stale-if-error=600", Surrogate_Key="k")
