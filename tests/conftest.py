@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -34,10 +36,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and (limit := _limit(item)):
+            item.obj = _within(item.obj, limit)
     if "PYTEST_XDIST_WORKER" in os.environ:
         from tests.abreast import rank
 
         items.sort(key=rank)
+
+
+def _limit(item: pytest.Item) -> float:
+    """pytest-timeout's, in seconds; 0: none."""
+    if (mark := item.get_closest_marker("timeout")) is not None:
+        return float(mark.args[0])
+    asked = item.config.getoption("timeout", None)
+    return float(item.config.getini("timeout") if asked is None else asked)
+
+
+def _within(test: Callable[..., Coroutine[Any, Any, None]], seconds: float) -> Callable[..., Coroutine[Any, Any, None]]:
+    """pytest-timeout's signal does not get through to what waits in uvloop: the loop itself ends the test, before."""
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **named: Any) -> None:
+        async with asyncio.timeout(max(seconds - 1, seconds / 2)):
+            await test(*args, **named)
+
+    return bounded
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

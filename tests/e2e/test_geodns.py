@@ -105,6 +105,8 @@ class Client:
         self._resolver = resolver
         self._port = port
         self.requests: list[Request] = []
+        self.ended = False
+        """Set before the task is cancelled: what it awaits may take the cancellation for a timeout of its own."""
 
     async def resolve(self) -> tuple[str, int]:
         query = dns.message.make_query("www.z.example", "A")
@@ -113,10 +115,10 @@ class Client:
         return rrset[0].address, rrset.ttl
 
     async def run(self, session: aiohttp.ClientSession) -> None:
-        while True:
+        while not self.ended:
             asked = time.monotonic()
             address, ttl_s = await self.resolve()
-            while time.monotonic() <= asked + ttl_s:
+            while time.monotonic() <= asked + ttl_s and not self.ended:
                 at = time.monotonic()
                 url = f"http://{address}:{self._port}/hello"
                 try:
@@ -166,6 +168,7 @@ async def test_an_edge_dies_under_load() -> None:
                 moved_s = european.requests[-1].at - died
                 await asyncio.sleep(2 * TTL_S)
             finally:
+                european.ended = american.ended = True
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
