@@ -99,6 +99,8 @@ class EdgeReport:
     """The last number of this bus's log that it has applied and keeps."""
     connected: bool
     since: float
+    direct: bool = False
+    """Said on the bus by the edge itself: `PurgeBus.gone` knows of it."""
 
 
 class BusError(Exception):
@@ -179,6 +181,11 @@ class PurgeBus(Protocol):
 
     def reports(self) -> AsyncGenerator[EdgeReport, None]:
         """What edges have said to other coordinators. Without end, and empty where there are none."""
+        ...
+
+    async def gone(self, report: EdgeReport, *, within_s: float) -> bool:
+        """Is this run of an edge, whose report was `direct`, not connected to the bus any more? False, after that time
+        at most, where that is not known; one that is connected reports at once. Raises `BusError`."""
         ...
 
 

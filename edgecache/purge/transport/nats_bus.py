@@ -323,13 +323,34 @@ class NatsBus:
             with contextlib.suppress(BusError):
                 await self._log.ask(subscription.unsubscribe())
 
+    async def gone(self, report: EdgeReport, *, within_s: float) -> bool:
+        """The servers know who subscribes. A run that is there answers by a report, not to the question: it may not
+        write to our inboxes."""
+        try:
+            await self._log.call(self._log.client.request(inbox(report.instance), b"", timeout=within_s))
+        except nats.errors.NoRespondersError:
+            return True
+        except (nats.errors.TimeoutError, TimeoutError):
+            return False
+        except (nats.errors.Error, OSError) as error:
+            raise BusError(f"NATS: {why(error)}") from None
+        return False
+
+
+def inbox(instance: str) -> str:
+    """Where a run of an edge is asked whether it is there. Edges may subscribe to inboxes."""
+    return f"_INBOX.edgecache.{instance}"
+
 
 def edges_subject(settings: NatsSettings) -> str:
     return f"{settings.subject}.edges"
 
 
+_TOLD: Final = tuple(name for name in EdgeReport.__slots__ if name != "direct")
+
+
 def report_text(report: EdgeReport, sender: str) -> bytes:
-    body = {name: getattr(report, name) for name in EdgeReport.__slots__}
+    body = {name: getattr(report, name) for name in _TOLD}
     return json.dumps({"from": sender, **body}, ensure_ascii=False).encode()
 
 
@@ -337,9 +358,11 @@ def report_of(data: bytes, own: str) -> EdgeReport | None:
     """None: our own, or nonsense."""
     try:
         value = json.loads(data)
-        if value.pop("from", None) == own:
+        sender = value.pop("from", None)
+        if sender == own:
             return None
-        report = EdgeReport(**{name: value[name] for name in EdgeReport.__slots__})
+        told = {name: value[name] for name in _TOLD}
+        report = EdgeReport(**told, direct=sender == told["instance"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     kinds: dict[str, type | tuple[type, ...]] = {

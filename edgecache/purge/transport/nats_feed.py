@@ -14,6 +14,8 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from nats.aio.msg import Msg
+
 from edgecache import __version__
 from edgecache.http.tasks import spawn
 from edgecache.purge import frames
@@ -29,7 +31,7 @@ from edgecache.purge.bus import (
     Truncated,
     Welcome,
 )
-from edgecache.purge.transport.nats_bus import edges_subject, report_text
+from edgecache.purge.transport.nats_bus import edges_subject, inbox, report_text
 from edgecache.purge.transport.nats_log import NatsLog, NatsSettings
 from edgecache.purge.transport.pace import PACE, Pace, reconnecting
 
@@ -88,6 +90,7 @@ class NatsFeed:
             self._acked = begin.sequence if covered else 0
             self._instance = secrets.token_hex(8)
             since = self._clock()
+            await log.ask(log.client.subscribe(inbox(self._instance), cb=self._asked))
             telling = spawn(self._tell(log, since), "purge-acks")
             try:
                 yield Welcome(begin, state.head, not covered, self._heartbeat_s)
@@ -161,6 +164,10 @@ class NatsFeed:
     async def _end(self, queue: asyncio.Queue[list[Record] | int | BusError | None]) -> None:
         await self._closing.wait()
         await queue.put(None)
+
+    async def _asked(self, _message: Msg) -> None:
+        """Whether this run is there still."""
+        self._to_tell.set()
 
     async def _tell(self, log: NatsLog, since: float) -> None:
         """The newest only: it stands for those before it."""
