@@ -16,12 +16,22 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from edgecache.http.tasks import spawn
 from edgecache.purge import frames
 from edgecache.purge.bus import BusError, EdgeReport, Heartbeat, PurgeBus, Record, Truncated, Welcome
+from edgecache.purge.coordinator.attached import (
+    Attachment,
+    Connection,
+    EdgeState,
+    Remote,
+    Seen,
+    Subscriber,
+    Tally,
+    Waited,
+    Waiter,
+)
 from edgecache.purge.frames import Hello
 from edgecache.purge.message import EdgeReceipt
 
@@ -48,138 +58,12 @@ MOST_SEEN: Final = 20_000
 """Edges remembered after they have gone."""
 
 
-class Connection(Protocol):
-    """One edge's connection, as far as it matters here."""
-
-    address: str
-
-    def write(self, frame: bytes) -> None:
-        """A whole WebSocket frame; does not wait, and fails silently where the connection is gone."""
-        ...
-
-    def backlog(self) -> int:
-        """Octets written and not taken yet."""
-        ...
-
-    async def send(self, text: str) -> None:
-        """Waits until the edge takes what was written. Raises OSError where the connection is gone."""
-        ...
-
-    def cut(self, reason: str) -> None:
-        """End it; does not wait."""
-        ...
-
-
 class HubFull(Exception):
     """No more edges are taken."""
 
 
 class Strange(Exception):
     """An edge has said what it cannot have meant; its connection ends with this reason."""
-
-
-class Attachment:
-    """One run of an edge, attached to this coordinator or another one."""
-
-    __slots__ = ("acked", "edge", "heard", "instance", "since", "version")
-
-    def __init__(self, edge: str, instance: str, version: str, since: float, heard: float) -> None:
-        self.edge = edge
-        self.instance = instance
-        self.version = version
-        self.since = since
-        self.heard = heard
-        """By the hub's `clock`."""
-        self.acked = 0
-
-
-class Remote(Attachment):
-    """Attached to another coordinator, or to the bus itself."""
-
-    __slots__ = ("direct",)
-
-    def __init__(self, report: EdgeReport) -> None:
-        super().__init__(report.edge, report.instance, report.version, report.since, 0.0)
-        self.direct = report.direct
-
-    def report(self) -> EdgeReport:
-        return EdgeReport(self.edge, self.instance, self.version, self.acked, True, self.since, self.direct)
-
-
-class Subscriber(Attachment):
-    """Attached here."""
-
-    __slots__ = ("allowed", "catching", "connection", "current", "sent")
-
-    def __init__(
-        self, hello: Hello, connection: Connection, allowed: Callable[[], bool], since: float, heard: float
-    ) -> None:
-        super().__init__(hello.edge, hello.instance, hello.version, since, heard)
-        self.connection = connection
-        self.allowed = allowed
-        self.sent = 0
-        self.current = False
-        self.catching: asyncio.Task[None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is known of an edge that has gone."""
-
-    at: float
-    position: int
-    version: str
-    address: str
-
-
-@dataclass(slots=True)
-class _Waiter:
-    sequence: int
-    begun: float
-    pending: set[str]
-    durations: dict[str, float]
-    gone: set[str] = field(default_factory=set)
-    """Of those pending, the ones that are not connected any more, and need not be waited for."""
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    doubting: asyncio.TimerHandle | None = None
-
-    def look(self) -> None:
-        if self.pending <= self.gone:
-            self.done.set()
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeState:
-    """One edge, as `GET /v1/edges` shows it."""
-
-    edge: str
-    connected: bool
-    instances: int
-    """More than one at a time: two edges by one name, or one whose last connection is not known to be dead."""
-    position: int
-    lag: int
-    version: str
-    since: float
-    """When it connected, or was last seen."""
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Waited:
-    edges: tuple[EdgeReceipt, ...]
-    away: tuple[str, ...]
-    """Edges that were connected before and are not now, but for those named above."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """Since the start."""
-
-    joined: int = 0
-    reset: int = 0
-    cut: int = 0
-    behind: int = 0
-    frames: int = 0
 
 
 class Hub:
@@ -214,7 +98,7 @@ class Hub:
         self._remote: dict[tuple[str, str], Remote] = {}
         self._asked: dict[tuple[str, str], asyncio.Task[None]] = {}
         """After whom it is being asked whether they are there."""
-        self._waiting: dict[int, list[_Waiter]] = {}
+        self._waiting: dict[int, list[Waiter]] = {}
         self._seen: dict[str, Seen] = {}
         """Of those that are away; who went first comes first."""
         self._untold: dict[tuple[str, str], Subscriber] = {}
@@ -341,7 +225,7 @@ class Hub:
             del self._remote[key]
             self._detach(remote, "")
 
-    def _doubt(self, waiter: _Waiter) -> None:
+    def _doubt(self, waiter: Waiter) -> None:
         """It has waited for a while: are those it waits for still there?"""
         for name in waiter.pending - waiter.gone:
             for each in tuple(self._names.get(name, {}).values()):
@@ -547,7 +431,7 @@ class Hub:
         has gone meanwhile is waited for a moment, and has not applied it unless it said so. `begun`: when it was
         logged, by `clock`."""
         now = self.clock()
-        waiter = _Waiter(sequence, begun, set(), {})
+        waiter = Waiter(sequence, begun, set(), {})
         names = tuple(self._names)
         for name in names:
             if self._has(name, sequence):
@@ -575,7 +459,7 @@ class Hub:
         receipts = tuple(EdgeReceipt(name, self._has(name, sequence), 0.0) for name in sorted(self._names))
         return Waited(receipts, tuple(sorted(self._seen)))
 
-    def _waited(self, names: Iterable[str], waiter: _Waiter) -> Waited:
+    def _waited(self, names: Iterable[str], waiter: Waiter) -> Waited:
         waited_s = self.clock() - waiter.begun
         receipts = tuple(
             EdgeReceipt(name, name in waiter.durations, waiter.durations.get(name, waited_s)) for name in sorted(names)
@@ -603,7 +487,7 @@ class Hub:
             for waiter in waiters:
                 self._settle(waiter, name)
 
-    def _settle(self, waiter: _Waiter, name: str) -> None:
+    def _settle(self, waiter: Waiter, name: str) -> None:
         if name in waiter.pending and self._has(name, waiter.sequence):
             waiter.pending.discard(name)
             waiter.durations[name] = self.clock() - waiter.begun

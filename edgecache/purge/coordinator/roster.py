@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgecache.http.tasks import spawn
-from edgecache.purge.coordinator.hub import MOST_SEEN, Hub, Seen
+from edgecache.purge.coordinator.attached import Seen
+from edgecache.purge.coordinator.hub import MOST_SEEN, Hub
 
 _log = logging.getLogger("edgecache.purge")
 

@@ -16,7 +16,8 @@ from edgecache import __version__
 from edgecache.http.tasks import spawn
 from edgecache.observe.metrics import Figure
 from edgecache.purge.bus import BusError, Caller, KeyReused, PurgeBus, Record, TooLarge, Truncated
-from edgecache.purge.coordinator.hub import Hub, Waited
+from edgecache.purge.coordinator.attached import Waited
+from edgecache.purge.coordinator.hub import Hub
 from edgecache.purge.coordinator.limits import RateLimiter, cost
 from edgecache.purge.coordinator.tokens import Denied, Grant, TokenBook
 from edgecache.purge.frames import IDEMPOTENCY_KEY

@@ -12,7 +12,8 @@ from aiohttp import web
 from edgecache.http.tasks import spawn
 from edgecache.purge import frames
 from edgecache.purge.bus import BusError
-from edgecache.purge.coordinator.hub import Hub, HubFull, Strange, Subscriber
+from edgecache.purge.coordinator.attached import Subscriber
+from edgecache.purge.coordinator.hub import Hub, HubFull, Strange
 from edgecache.purge.frames import Ack, FrameError, Hello
 from edgecache.purge.transport.websocket import close_reason
 
