@@ -63,7 +63,7 @@ class Remote(Attachment):
 class Subscriber(Attachment):
     """Attached here."""
 
-    __slots__ = ("allowed", "catching", "connection", "current", "sent")
+    __slots__ = ("acks", "allowed", "catching", "connection", "current", "sent")
 
     def __init__(
         self, hello: Hello, connection: Connection, allowed: Callable[[], bool], since: float, heard: float
@@ -72,6 +72,8 @@ class Subscriber(Attachment):
         self.connection = connection
         self.allowed = allowed
         self.sent = 0
+        self.acks = 0
+        """How many it has sent."""
         self.current = False
         self.catching: asyncio.Task[None] | None = None
 

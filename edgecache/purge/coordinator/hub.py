@@ -172,6 +172,7 @@ class Hub:
         if position > subscriber.sent:
             raise Strange(f"an ack of {position}, and {subscriber.sent} was the last sent")
         subscriber.heard = self.clock()
+        subscriber.acks += 1
         before = subscriber.acked
         if position > before:
             subscriber.acked = position
@@ -197,12 +198,12 @@ class Hub:
         no heartbeat fits between what it is being sent; it has to take that in time."""
         if isinstance(other, Subscriber) and other.current:
             other.connection.write(text_frame(frames.heartbeat_frame(Heartbeat(other.sent, self._wall()))))
-            asyncio.get_running_loop().call_later(GRACE_S, self._probed, other, self.clock())
+            asyncio.get_running_loop().call_later(GRACE_S, self._probed, other, other.acks)
         elif isinstance(other, Remote):
             self._ask_after(other)
 
-    def _probed(self, other: Subscriber, asked: float) -> None:
-        if other in self._subscribers and other.heard < asked:
+    def _probed(self, other: Subscriber, acks: int) -> None:
+        if other in self._subscribers and other.acks == acks:
             self._cut(other, "another run of this edge has connected, and this one does not answer")
 
     def _ask_after(self, remote: Remote) -> None:
