@@ -311,7 +311,7 @@ class Collapse:
             earlier = self.fills.get(fill.key)
             if earlier is not None and not earlier.outcome.done():
                 earlier.earlier, fill.earlier = None, earlier
-            fill.varies = lambda key: self._also_found_by(fill, key)
+            fill.varies = self._also_found_by
             self.fills[fill.key] = fill
             self._count(1)
             task.add_done_callback(lambda _: self._end(fill))

@@ -121,7 +121,7 @@ class Fill:
     outcome: asyncio.Future[FillOutcome]
     release: Callable[[], None] = lambda: None
     """Ends the lease that other workers wait for; harmless when repeated."""
-    varies: Callable[[bytes], None] = lambda _: None
+    varies: "Callable[[Fill, bytes], None]" = lambda _fill, _key: None
     """Called with the key that look-ups will give, before they give it."""
     earlier: "Fill | None" = None
     """The one before for the same key, which had no head yet when this one began."""
@@ -449,7 +449,7 @@ class Fill:
         if self._overtaken():
             origin.body.close()
             return
-        self.varies(self.shelf.fill_key(self.primary, fresh, self.request))
+        self.varies(self, self.shelf.fill_key(self.primary, fresh, self.request))
         place = self.shelf.place(
             self.site, self.cache_key, self.primary, fresh, self.request, self.head_at, self.fill_seq
         )
