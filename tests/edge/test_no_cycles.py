@@ -5,6 +5,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
 
 from tests.edge.world import World, until, world
 
@@ -41,6 +42,18 @@ async def ask_in_many_ways(w: World, name: str) -> None:
     await w.get(f"/stale/{name}")
 
 
+async def fail(w: World, name: str) -> None:
+    async def gone(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    w.answer = gone
+    await w.get(f"/varies/{name}", X_Kind="1")
+    await w.get(f"/stale/{name}")
+    assert (await w.get(f"/failed/{name}")).status == 502
+
+
 async def test_nothing_is_left_in_cycles(no_collection):
     async with world() as w:
         await ask_in_many_ways(w, "first")  # what is made once
@@ -54,3 +67,7 @@ async def test_nothing_is_left_in_cycles(no_collection):
         gc.collect()
         ours = {type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("edgecache")}
         assert ours == set()
+        for number in range(3):
+            await fail(w, str(number))
+        await until(lambda: not w.edge.pipeline.collapse.fills)
+        assert w.edge.stats()["memory"]["pins"] == 0, "an error and its traceback may make a cycle, but of no entry"
