@@ -13,9 +13,19 @@ from edgecache.edge.lookup import Found
 from edgecache.http.clock import wall_clock
 from edgecache.http.headers import Headers
 from edgecache.http.message import Request
-from tests.edge.world import until, world
+from tests.edge.world import World, until, world
 
 KEY = bytes(16)
+
+
+def leased(w: World) -> tuple[Leases, FillLeases]:
+    """The table of a node, and its one worker's part, which the edge uses from now on."""
+    arena = w.edge.pipeline.shelf.store.arena
+    arena.attach(0)
+    table = Leases(arena)
+    mine = FillLeases(table, make_bells(1), 0, wall_clock)
+    w.edge.pipeline.collapse._leases = mine
+    return table, mine
 
 
 async def test_a_bell_wakes_whoever_waits_and_nobody_else():
@@ -117,11 +127,7 @@ async def test_another_workers_fetch_is_waited_for_and_found():
 async def test_other_workers_wait_for_a_variant_too():
     """While a body that varies arrives, look-ups elsewhere are led to the variant: it is being fetched already."""
     async with world() as w:
-        arena = w.edge.pipeline.shelf.store.arena
-        arena.attach(0)
-        table = Leases(arena)
-        mine = FillLeases(table, make_bells(1), 0, wall_clock)
-        w.edge.pipeline.collapse._leases = mine
+        table, mine = leased(w)
         gate = asyncio.Event()
 
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -147,11 +153,7 @@ async def test_other_workers_wait_for_a_variant_too():
 
 async def test_an_uncacheable_answer_ends_the_lease_with_the_head():
     async with world() as w:
-        arena = w.edge.pipeline.shelf.store.arena
-        arena.attach(0)
-        table = Leases(arena)
-        mine = FillLeases(table, make_bells(1), 0, wall_clock)
-        w.edge.pipeline.collapse._leases = mine
+        table, _ = leased(w)
         gate = asyncio.Event()
 
         async def answer(request: web.Request) -> web.StreamResponse:
