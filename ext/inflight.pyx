@@ -14,6 +14,13 @@ cdef enum:
     WINDOW = 16  # slots a key may lie in: a full window is a table too full to help
 
 
+cdef int words_of(bytes key, uint64_t *words) except -1:
+    if len(key) != 16:
+        raise ValueError("a key has 16 octets")
+    memcpy(words, <const char *> key, 16)
+    return 0
+
+
 cdef class Leases:
     cdef Arena arena
     cdef View *view
@@ -53,9 +60,7 @@ cdef class Leases:
         cdef InflightSlot *slot
         cdef InflightSlot *free
         cdef uint64_t token = 0
-        if len(key) != 16:
-            raise ValueError("a key has 16 octets")
-        memcpy(words, <const char *> key, 16)
+        words_of(key, words)
         self.last_token += 1
         self.lock()
         slot = self.find(words[0], words[1], &free)
@@ -85,9 +90,7 @@ cdef class Leases:
         cdef InflightSlot *slot
         cdef InflightSlot *free
         cdef bint another
-        if len(key) != 16:
-            raise ValueError("a key has 16 octets")
-        memcpy(words, <const char *> key, 16)
+        words_of(key, words)
         self.lock()
         slot = self.find(words[0], words[1], &free)
         another = slot != NULL and slot.lease_until > now and slot.holder != self.view.slot
@@ -101,9 +104,7 @@ cdef class Leases:
         cdef InflightSlot *slot
         cdef InflightSlot *free
         cdef uint64_t waiters = 0
-        if len(key) != 16:
-            raise ValueError("a key has 16 octets")
-        memcpy(words, <const char *> key, 16)
+        words_of(key, words)
         self.lock()
         slot = self.find(words[0], words[1], &free)
         if slot != NULL and slot.token == token:
@@ -130,9 +131,7 @@ cdef class Leases:
         cdef InflightSlot *slot
         cdef InflightSlot *free
         cdef bint found
-        if len(key) != 16:
-            raise ValueError("a key has 16 octets")
-        memcpy(words, <const char *> key, 16)
+        words_of(key, words)
         self.lock()
         slot = self.find(words[0], words[1], &free)
         found = slot != NULL and slot.lease_until > now
