@@ -64,11 +64,9 @@ def turn(item: pytest.Item) -> Iterator[None]:
     """For the time of one test. One that is to be alone begins when those that the others run have ended."""
     folder = Path(item.config.option.basetemp).parent  # all processes of a run have theirs in it
     alone = item.get_closest_marker("alone") is not None
-    with (folder / "door").open("ab") as door, (folder / "room").open("ab") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)  # who waits for the room to be empty keeps the door
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        try:
-            yield
-        finally:
-            fcntl.flock(room, fcntl.LOCK_UN)  # what a test has forked may hold it open
+    with (folder / "door").open("a+b") as door, (folder / "room").open("a+b") as room:
+        # Locks of the process: what a test has forked does not hold them when this one is gone.
+        fcntl.lockf(door, fcntl.LOCK_EX)  # who waits for the room to be empty keeps the door
+        fcntl.lockf(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.lockf(door, fcntl.LOCK_UN)
+        yield

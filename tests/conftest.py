@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import functools
 import inspect
 import os
@@ -20,6 +21,15 @@ settings.load_profile("edgecache")
 
 LEAK_GRACE_S = 10.0
 """How long closing connections and cancelled tasks may take to be gone after a test."""
+
+TAKING_DOWN_S = 60.0
+"""How long what a test has begun may take to end, beyond the test's own limit."""
+
+_stderr = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_stderr] = os.dup(2)  # before what tests print is captured
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
@@ -68,11 +78,34 @@ def _within(test: Callable[..., Coroutine[Any, Any, None]], seconds: float) -> C
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     """Before a test's time limit runs, it waits for those that nothing may run beside."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
+        with _watched(item):
+            return (yield)
     from tests.abreast import turn
 
-    with turn(item):
+    with turn(item), _watched(item):
         return (yield)
+
+
+@contextlib.contextmanager
+def _watched(item: pytest.Item) -> Iterator[None]:
+    """What hangs beyond all limits takes the process with it: every thread's stack is printed, and the run goes on.
+
+    pytest-timeout does not look at how a failed test is taken down, and its signal may be lost in a loop or in a thread
+    that is waited for.
+    """
+    if limit := _limit(item):
+        faulthandler.dump_traceback_later(limit + TAKING_DOWN_S, exit=True, file=item.config.stash[_stderr])
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """pytest ends its own watching of a test that has failed, and with it this one."""
+    if isinstance(node, pytest.Item):
+        faulthandler.dump_traceback_later(TAKING_DOWN_S, exit=True, file=node.config.stash[_stderr])
 
 
 def _sockets() -> int:
