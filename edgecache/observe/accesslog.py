@@ -349,7 +349,9 @@ class _Writer:
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:  # a pipe that somebody set non-blocking
-                select.select([], [self._fd], [])
+                room = select.poll()  # unlike select(2), it takes a descriptor of any number
+                room.register(self._fd, select.POLLOUT)
+                room.poll()
 
     def _complain(self, error: OSError) -> None:
         """Once per outage."""

@@ -1,4 +1,5 @@
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -245,8 +246,12 @@ async def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == TO_COMBINED(sample())
 
 
-async def test_standard_output_that_is_a_non_blocking_pipe() -> None:
-    read_end, write_end = os.pipe()
+@pytest.mark.parametrize("lowest", [0, 1500], ids=["few descriptors", "many descriptors"])
+async def test_standard_output_that_is_a_non_blocking_pipe(lowest: int) -> None:
+    """Reopened by an edge with many connections its descriptor has a number that select(2) refuses."""
+    read_end, low_end = os.pipe()
+    write_end = fcntl.fcntl(low_end, fcntl.F_DUPFD_CLOEXEC, lowest)
+    os.close(low_end)
     os.set_blocking(write_end, False)
     log = await opened("-")
     log._writer._fd, old = write_end, log._writer._fd
