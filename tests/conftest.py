@@ -8,6 +8,7 @@ import inspect
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_stderr] = os.dup(2)  # before what tests print is captured
 
 
+class _Loop(uvloop.Loop):
+    def close(self) -> None:
+        """What is left open is an error once it is closed: raised in between it would keep the loop waiting."""
+        with warnings.catch_warnings(record=True, category=ResourceWarning) as left:
+            warnings.simplefilter("always", ResourceWarning)
+            super().close()
+        assert not left, f"left open: {[str(warning.message) for warning in left]}"
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
     """Everything that runs on a loop runs on the one the product uses."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": _Loop}
 
 
 @pytest.hookimpl(optionalhook=True)
