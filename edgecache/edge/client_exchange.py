@@ -261,22 +261,16 @@ class ClientExchange:
         if framing is _LENGTH and size > self._left:
             self.abort()
             raise ValueError("more octets than announced")
-        left = size
-
-        def count(octets: int) -> None:
-            nonlocal left
-            left -= octets
-            self._left -= octets
-            sent(octets)
-
-        if framing is _CHUNKED or connection.peer.tls:
-            while left and (data := await read_file(fd, offset + size - left, left)):
-                await self.write(data)
-                left -= len(data)
-                sent(len(data))
-        else:
-            await send_file(connection, fd, offset, size, count)
-        return size - left
+        if framing is not _CHUNKED and not connection.peer.tls:
+            went = await send_file(connection, fd, offset, size, sent)
+            self._left -= went
+            return went
+        went = 0
+        while went < size and (data := await read_file(fd, offset + went, size - went)):
+            await self.write(data)
+            went += len(data)
+            sent(len(data))
+        return went
 
     def finish(self, trailers: Headers | None = None) -> None:
         if self._state is not _STARTED:

@@ -35,14 +35,15 @@ _byte = bytearray(1)
 
 async def send_file(
     connection: "ClientConnection", fd: int, offset: int, size: int, sent: Callable[[int], None]
-) -> None:
+) -> int:
     """Send `size` octets of `fd` from `offset`, after all that was sent before. Plain connections only.
 
-    `sent` hears of octets as they leave. Returns early where the file ends or cannot be read. Raises `ClientGone`.
+    `sent` hears of octets as they leave. Returns how many did: fewer where the file ends or cannot be read. Raises
+    `ClientGone`.
     """
     transport = connection.transport
     socket = transport.get_extra_info("socket").fileno()
-    end, known = offset + size, offset
+    start, end, known = offset, offset + size, offset
     connection.watermark(0)
     try:
         connection.flush()
@@ -64,13 +65,14 @@ async def send_file(
                 transport.write(piece)
                 count = len(piece)
             if count == 0:
-                return
+                break
             offset += count
             sent(count)
             if count == STEP:
                 await asyncio.sleep(0)
     finally:
         connection.watermark()
+    return offset - start
 
 
 def _sendfile(socket: int, fd: int, offset: int, size: int) -> int:

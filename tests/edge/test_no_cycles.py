@@ -3,10 +3,12 @@ worker runs seldom."""
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from tests.edge import test_bodies_on_disk as disk
 from tests.edge.world import World, until, world
 
 BODY = b"x" * 50_000  # of a small one a copy is taken, and no pin
@@ -21,6 +23,12 @@ def no_collection() -> Iterator[None]:
     gc.set_debug(0)
     gc.garbage.clear()
     gc.enable()
+
+
+def of_ours() -> set[str]:
+    """The classes of what only the collector would have found."""
+    gc.collect()
+    return {type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("edgecache")}
 
 
 async def ask_in_many_ways(w: World, name: str) -> None:
@@ -64,10 +72,26 @@ async def test_nothing_is_left_in_cycles(no_collection):
             await ask_in_many_ways(w, str(number))
         await until(lambda: not w.edge.pipeline.collapse.fills)
         assert w.edge.stats()["memory"]["pins"] == 0
-        gc.collect()
-        ours = {type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("edgecache")}
-        assert ours == set()
+        assert of_ours() == set()
         for number in range(3):
             await fail(w, str(number))
         await until(lambda: not w.edge.pipeline.collapse.fills)
         assert w.edge.stats()["memory"]["pins"] == 0, "an error and its traceback may make a cycle, but of no entry"
+
+
+@pytest.fixture
+async def stored(tmp_path: Path) -> None:
+    await disk.stored(tmp_path)
+
+
+async def test_nothing_is_left_of_what_is_sent_from_a_file(stored, no_collection, tmp_path: Path):
+    asked = {"cache_control": "max-age=500"}  # not by the fast lane
+    async with disk.node(tmp_path) as w:
+        await disk.get(w, "/a", **asked)
+        gc.collect()
+        gc.garbage.clear()
+        for _ in range(3):
+            assert (await disk.get(w, "/a", **asked)).body == disk.BODY
+            assert (await disk.get(w, "/a", range="bytes=7-99999", **asked)).body == disk.BODY[7:]
+        assert disk.served(w) == 0
+        assert of_ours() == set()
