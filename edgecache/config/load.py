@@ -253,7 +253,8 @@ def expectation(error: ErrorDetails, root: type[BaseModel] = Config) -> str:
             keys = ", ".join(fields_of(section)) if section is not None else ""
             return f"a section with keys ({keys})" if keys else "a section with keys"
         case "tuple_type":
-            return "a list"
+            given = error["input"]
+            return f'a list: ["{show(given)}"]' if isinstance(given, str) and given else "a list"
         case "too_long" | "string_too_long":
             return f"at most {context['max_length']} {'characters' if 'string' in error['type'] else 'entries'}"
         case "too_short" | "string_too_short":

@@ -17,7 +17,7 @@ from edgecache.config.load import ConfigError, load
         pytest.param("cache: {heuristic_fraction: 2}", "cache.heuristic_fraction", "at most 1", id="le"),
         pytest.param("cache: {heuristic_fraction: x}", "cache.heuristic_fraction", "a number", id="float"),
         pytest.param("cache: {heuristics: maybe}", "cache.heuristics", "true or false", id="bool"),
-        pytest.param("cache: {target_fields: x}", "cache.target_fields", "a list", id="list"),
+        pytest.param("cache: {target_fields: x}", "cache.target_fields", 'a list: ["x"]', id="list"),
         pytest.param("cache: {target_fields: [a b]}", "cache.target_fields[0]", "a header field's name", id="field"),
         pytest.param("cache: {target_fields: [1]}", "cache.target_fields[0]", "a header field's name", id="field-type"),
         pytest.param(
@@ -32,7 +32,8 @@ from edgecache.config.load import ConfigError, load
         pytest.param("cache: {cache_status_name: a b}", "cache.cache_status_name", "a word of letters", id="token"),
         pytest.param("cache: 3", "cache", "a section with keys", id="section"),
         pytest.param("listen: []", "listen", "at least 1 entries", id="empty-list"),
-        pytest.param("listen: ':80'", "listen", "a list", id="no-list"),
+        pytest.param("listen: ':80'", "listen", 'a list: [":80"]', id="no-list"),
+        pytest.param("listen: 80", "listen", "a list", id="no-list-of-words"),
         pytest.param("admin: {token_file: ''}", "admin.token_file", "at least 1 characters", id="empty-text"),
         pytest.param("admin: {token_file: 3}", "admin.token_file", "text", id="text"),
         pytest.param("admin: {hosts: [3]}", "admin.hosts[0]", "a host name", id="host"),
