@@ -114,6 +114,7 @@ class AdminClient:
         if status == 401:
             if self._token is None:
                 return f"{self._base} needs its token: give --token-file, or set EDGECACHE_TOKEN"
-            return f"{self._base} does not accept this token; it is for another address, or was replaced"
+            hint = "it is for another address, or was replaced (--token-file names another)"
+            return f"{self._base} does not accept this token; {hint}"
         path = f"{error['path']}: " if error.get("path") else ""
         return f"{path}{error.get('message', 'refused')}"

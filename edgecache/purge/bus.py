@@ -104,12 +104,14 @@ class EdgeReport:
 
 
 class BusError(Exception):
-    """A purge that was not logged, or a log that cannot be read. `remedy` is for the operator."""
+    """A purge that was not logged, or a log that cannot be read. `remedy` is for the operator. `unsure`: the purge may
+    have been logged all the same; `detail` says so."""
 
-    def __init__(self, detail: str, *, remedy: str = "") -> None:
+    def __init__(self, detail: str, *, remedy: str = "", unsure: bool = False) -> None:
         super().__init__(detail)
         self.detail = detail
         self.remedy = remedy
+        self.unsure = unsure
 
 
 class KeyReused(BusError):

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ import pytest
 
 from edgecache.config.load import load
 from edgecache.config.load_coordinator import load_coordinator
+from edgecache.purge.bus import LogPosition, Purges, Welcome
 from tests.conftest import require
 from tests.ports import free_ports
 
 nats = pytest.importorskip("nats", reason="nats-py is not installed: pip install edgecache[nats]")
+
+from edgecache.purge.transport.nats_feed import NatsFeed  # noqa: E402 - where there is nats-py
+from edgecache.purge.transport.nats_log import NatsSettings  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / "config/nats"
 COORDINATOR_PASSWORD, EDGE_PASSWORD = "coordinators-only", "edges-read"
@@ -212,7 +216,11 @@ def test_a_fleet(hub: tuple[tuple[str, ...], list[int]], tmp_path: Path) -> None
             1,
         )
         asyncio.run(cannot_write(f"nats://127.0.0.1:{near}"))
+        asyncio.run(cannot_write(urls[0], user="edge", password=EDGE_PASSWORD))
         assert ask(f"{addresses[1]}/v1/edges", None)[1]["head"] == 3
+        body = {"keys": ["k4"], "wait": False}
+        heard = asyncio.run(read_near(urls, lambda: ask(f"{addresses[1]}/v1/purge", tokens["purge"], body)))
+        assert heard == (3, True, [4])
 
 
 def started(stack: ExitStack, one: Any) -> Process:
@@ -220,9 +228,29 @@ def started(stack: ExitStack, one: Any) -> Process:
     return process
 
 
-async def cannot_write(url: str) -> None:
-    """From behind the leaf node nothing gets into the log."""
-    client = await nats.connect(url, allow_reconnect=False)
+async def read_near(urls: tuple[str, ...], purge: Callable[[], object]) -> tuple[int, bool, list[int]]:
+    """What an edge without a leaf node hears: the log's head, whether it is covered on its return, what comes then."""
+    settings = NatsSettings(urls, domain="hub", user="edge", password=lambda: EDGE_PASSWORD)
+    feed = NatsFeed(settings, edge="edge-near", clock=lambda: 0.0)
+    known: LogPosition | None = None
+    async with asyncio.timeout(30):
+        async with aclosing(feed.events(lambda: known)) as events:
+            first = await anext(events)
+        assert isinstance(first, Welcome), first
+        known = first.position
+        async with aclosing(feed.events(lambda: known)) as events:
+            again = await anext(events)
+            assert isinstance(again, Welcome), again
+            await asyncio.to_thread(purge)
+            async for event in events:
+                if isinstance(event, Purges):
+                    return first.head, not again.reset, [entry.sequence for entry in event.entries]
+    raise AssertionError("the feed ended")
+
+
+async def cannot_write(url: str, **who: str) -> None:
+    """Nothing gets into the log by an edge's name, or from behind the leaf node."""
+    client = await nats.connect(url, allow_reconnect=False, **who)
     with pytest.raises((nats.errors.Error, TimeoutError)):
         await client.jetstream(domain="hub", timeout=0.5).publish("edgecache.purges.log", b"{}")
     await client.close()

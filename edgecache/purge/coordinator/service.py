@@ -152,7 +152,8 @@ class Coordinator:
         except BusError as error:
             self._counts.failed += 1
             remedy = f"; {error.remedy}" if error.remedy else ""
-            raise Refused(503, f"not purged: {error.detail}{remedy}", code="log-unavailable", retry_s=1) from None
+            said = error.detail if error.unsure else f"not purged: {error.detail}"
+            raise Refused(503, f"{said}{remedy}", code="log-unavailable", retry_s=1) from None
         self._counts.purges += not appended.again
         self._counts.repeated += appended.again
         waited = None

@@ -38,7 +38,7 @@ from edgecache.purge.bus import (
 from edgecache.purge.frames import MAX_ORDER_BYTES, order_of, order_text
 from edgecache.purge.ledger import Retention
 from edgecache.purge.message import PurgeOrder
-from edgecache.purge.transport.nats_log import HEAD_BYTES, TOGETHER, NatsLog, NatsSettings, content, why
+from edgecache.purge.transport.nats_log import HEAD_BYTES, SEE_TO_NATS, TOGETHER, NatsLog, NatsSettings, content, why
 
 _log = logging.getLogger("edgecache.purge")
 
@@ -47,7 +47,7 @@ IN_MEMORY_BYTES: Final = 16 << 20
 PUBLISH_S: Final = 2.0
 """How long one attempt to publish may take."""
 GIVE_UP_S: Final = 15.0
-"""After which an order counts as not logged; well within the time in which the server knows its id again."""
+"""After which an order counts as not confirmed; well within the time in which the server knows its id again."""
 RETRY_S: Final = 0.1
 MOST_AT_ONCE: Final = 2000
 """Orders being published, before more are refused."""
@@ -144,6 +144,7 @@ class NatsBus:
         clock = asyncio.get_running_loop().time
         until = clock() + GIVE_UP_S
         before, histories = self._log.state.head, self._log.histories
+        unsure = False
         while True:
             try:
                 stream = self.settings.stream
@@ -152,11 +153,13 @@ class NatsBus:
                 )
                 done = await self._log.call(publishing)
             except (nats.errors.Error, OSError, TimeoutError) as error:
+                # Only where the stream has said no to every attempt is it known that none was stored.
+                unsure = unsure or not isinstance(error, nats.errors.MaxPayloadError | nats.js.errors.APIError)
                 if self._closed or _final(error) or clock() > until:
                     self.failing = why(error)
+                    perhaps = ", which may have been logged" if unsure else ""
                     raise BusError(
-                        f"NATS has not confirmed the purge: {why(error)}",
-                        remedy="see to the NATS servers: nats server report jetstream",
+                        f"NATS has not confirmed the purge{perhaps}: {why(error)}", remedy=SEE_TO_NATS, unsure=unsure
                     ) from None
                 await asyncio.sleep(RETRY_S)
             else:
@@ -168,6 +171,7 @@ class NatsBus:
                     raise BusError(
                         "the log has lost entries; this purge may have been logged, but what edges say is of before",
                         remedy="purge again",
+                        unsure=True,
                     )
                 return done.seq, bool(done.duplicate)
 

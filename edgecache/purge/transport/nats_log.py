@@ -43,6 +43,7 @@ IDLE_BEAT_S: Final = 1.0
 """How often a consumer says that there is nothing new."""
 SILENT_BEATS: Final = 3
 RECONNECT_S: Final = 0.25
+SEE_TO_NATS: Final = "see to the NATS servers: most of those that keep the log must run and reach each other"
 TOGETHER: Final = 500
 GETS: Final = 32
 """Messages asked for at the same time."""
@@ -204,9 +205,7 @@ class NatsLog:
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise BusError(
-                f"NATS: {why(error)}", remedy="see to the NATS servers: nats server report jetstream"
-            ) from None
+            raise BusError(f"NATS: {why(error)}", remedy=SEE_TO_NATS) from None
 
     # --- the stream ---
 

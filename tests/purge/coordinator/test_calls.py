@@ -133,6 +133,28 @@ async def test_the_audit_says_who_purged_what_when(running: Running) -> None:
         assert (await running.ask("GET", f"/v1/audit?{query}"))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(BusError("no room", remedy="free space"), "not purged: no room; free space", id="refused"),
+        pytest.param(
+            BusError("no answer, it may be there", remedy="look", unsure=True),
+            "no answer, it may be there; look",
+            id="unsure",
+        ),
+    ],
+)
+async def test_not_purged_is_said_only_where_that_is_known(
+    running: Running, monkeypatch: pytest.MonkeyPatch, error: BusError, said: str
+) -> None:
+    async def fails(*_args: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(running.coordinator.bus, "append", fails)
+    status, answer = await running.ask("POST", "/v1/purge", json={"keys": ["k"]})
+    assert (status, answer["error"]["code"], answer["error"]["message"]) == (503, "log-unavailable", said)
+
+
 async def test_a_log_that_cannot_be_written_refuses_purges(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     await running.purge("before")
 
