@@ -33,6 +33,27 @@ class Budget:
         return self.used > self.octets
 
 
+class _Spool:
+    """An unlinked temporary file. Open for as long as anybody has it: whoever waited for one of its threads may be gone
+    before the thread is through, and the descriptor's number must not be another file's by then."""
+
+    fd = -1
+
+    def __init__(self) -> None:
+        self.fd, name = tempfile.mkstemp(prefix="edgecache-fill-")
+        os.unlink(name)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def write(self, data: memoryview, place: int) -> int:
+        return os.pwrite(self.fd, data, place)
+
+    def read(self, size: int, place: int) -> bytes:
+        return os.pread(self.fd, size, place)
+
+
 class FillBuffer:
     """Written by one fill, read by any number of readers from the first octet on."""
 
@@ -53,7 +74,7 @@ class FillBuffer:
         """All octets while not overflowed; afterwards those not yet read by a lone reader."""
         self._base = 0
         self._readers: set[FillReader] = set()
-        self._spool: int | None = None
+        self._spool: _Spool | None = None
         self._spool_limit = spool_limit
         # The file is written round and round: a reader is at most the limit behind, and one piece is being added.
         self._ring = spool_limit + 2 * PIECE
@@ -101,12 +122,6 @@ class FillBuffer:
 
     def __del__(self) -> None:
         self._budget.used -= sum(map(len, self.chunks))
-        self._close_spool()
-
-    def _close_spool(self) -> None:
-        if self._spool is not None:
-            os.close(self._spool)
-            self._spool = None
 
     def _forget(self, count: int) -> None:
         """Drop the first chunks."""
@@ -130,9 +145,7 @@ class FillBuffer:
                 future.set_result(None)
 
     async def _start_spool(self) -> None:
-        descriptor, name = await asyncio.to_thread(tempfile.mkstemp, prefix="edgecache-fill-")
-        await asyncio.to_thread(os.unlink, name)
-        self._spool = descriptor
+        self._spool = await asyncio.to_thread(_Spool)
         chunks, base = list(self.chunks), self._base
         self._forget(len(chunks))
         self.size = base
@@ -140,12 +153,13 @@ class FillBuffer:
             await self._to_spool(chunk)
 
     async def _to_spool(self, data: bytes) -> None:
-        assert self._spool is not None
+        spool = self._spool
+        assert spool is not None
         view = memoryview(data)
         at = self.size
         while view:
             place = at % self._ring
-            written = await asyncio.to_thread(os.pwrite, self._spool, view[: self._ring - place], place)
+            written = await asyncio.to_thread(spool.write, view[: self._ring - place], place)
             view, at = view[written:], at + written
         self.size = at
 
@@ -161,7 +175,7 @@ class FillBuffer:
         self._readers.discard(reader)
         self.moved()
         if (self.done or self.error) and not self._readers:
-            self._close_spool()  # once it has overflowed nobody joins any more
+            self._spool = None  # once it has overflowed nobody joins any more
 
     def moved(self) -> None:
         """A reader has gone on or left: let go of what a lone reader has read, and let the fill go on."""
@@ -188,7 +202,7 @@ class FillBuffer:
         if self._spool is not None:
             place = reader.at % self._ring
             size = min(size, self.size - reader.at, self._ring - place)
-            return await asyncio.to_thread(os.pread, self._spool, size, place)
+            return await asyncio.to_thread(self._spool.read, size, place)
         start = self._base
         index = 0
         if reader.hint < len(self.chunks) and not self.overflowed:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -168,8 +170,6 @@ async def test_ranges_of_an_arriving_body(parts, want):
 
 
 async def test_the_spool_file_is_closed_when_the_last_reader_has_gone(monkeypatch):
-    import os
-
     closed: list[int] = []
     close = os.close
     monkeypatch.setattr("edgecache.edge.buffer.os.close", lambda fd: (closed.append(fd), close(fd)))
@@ -181,6 +181,47 @@ async def test_the_spool_file_is_closed_when_the_last_reader_has_gone(monkeypatc
     buffer.finish(None)
     assert await read_all(b) == b"x" * 20
     assert len(closed) == 1
+
+
+async def test_the_spool_file_outlives_a_thread_that_nobody_waits_for(monkeypatch):
+    """What is written late, after everybody has gone, may not go into another file that got its number."""
+    held, go_on = threading.Event(), threading.Event()
+    pwrite = os.pwrite
+
+    def slow(fd: int, data: bytes, place: int) -> int:
+        held.set()
+        assert go_on.wait(20)
+        return pwrite(fd, data, place)
+
+    monkeypatch.setattr("edgecache.edge.buffer.os.pwrite", slow)
+    buffer = FillBuffer(limit=10, length=None)
+    readers = [buffer.reader(), buffer.reader()]
+    filling = asyncio.ensure_future(buffer.append(b"x" * 20))
+    try:
+        assert await asyncio.to_thread(held.wait, 20)
+        spool = buffer._spool.fd
+        inode = os.fstat(spool).st_ino
+        filling.cancel()
+        await asyncio.wait([filling])
+        del filling  # its traceback has it, too
+        buffer.fail(OriginReset("cut"))
+        for reader in readers:
+            reader.close()
+        assert buffer._spool is None
+        assert os.fstat(spool).st_ino == inode
+    finally:
+        go_on.set()
+    async with asyncio.timeout(20):
+        while open_as(spool) == inode:  # noqa: ASYNC110 - the thread's end wakes nobody
+            await asyncio.sleep(0.001)
+
+
+def open_as(fd: int) -> int | None:
+    """The inode of the file that a descriptor is of."""
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return None
 
 
 async def test_a_spent_budget_stops_the_gathering():
@@ -212,13 +253,11 @@ async def _fill(buffer: FillBuffer, pieces_: list[bytes]) -> None:
 
 async def test_the_spool_file_stays_within_its_ring():
     """More passes through than the file may hold; a reader within the limit loses nothing."""
-    import os
-
     buffer = FillBuffer(limit=10, length=None, spool_limit=300_000)
     readers = [buffer.reader(), buffer.reader()]
     want = [bytes([i]) * 100_000 for i in range(30)]
     reading = [asyncio.ensure_future(read_all(reader)) for reader in readers]
     await _fill(buffer, want)
     assert buffer._spool is not None
-    assert os.fstat(buffer._spool).st_size <= 300_000 + 2 * PIECE
+    assert os.fstat(buffer._spool.fd).st_size <= 300_000 + 2 * PIECE
     assert [await task for task in reading] == [b"".join(want)] * 2
