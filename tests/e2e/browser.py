@@ -140,4 +140,6 @@ async def chromium(program: str, profile: Path) -> AsyncIterator[Tab]:
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         if drain is not None:
-            await drain
+            drain.cancel()  # what has left its group may hold the other end
+            await asyncio.wait([drain])
+        process._transport.close()  # type: ignore[attr-defined] # with its end of the pipe

@@ -85,7 +85,9 @@ async def test_chromium_twice_costs_the_origin_once(www: Nginx, front: Edge, pat
         await tab.call("Network.clearBrowserCache")
         await tab.goto(front.url + paths[0])
         assert await tab.run(loaded) >= len(paths) - 1
-        assert await www.asked() == []
+        # What a style sheet names the browser asks for when it draws: at times not before the page is left again.
+        asked = first + await www.asked()
+        assert len(asked) == len(set(asked)), "once each, whenever it was"
 
 
 async def test_an_expired_page_is_revalidated_with_304(www: Nginx, front: Edge) -> None:
