@@ -84,7 +84,7 @@ class CoordinatorClient:
         try:
             token, tls = self._token(), self._tls()
         except (OSError, ValueError) as error:
-            raise self._unreachable(str(error)) from None
+            raise self._unreachable(method, str(error)) from None
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if key is not None:
@@ -101,12 +101,11 @@ class CoordinatorClient:
                     never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
                     why = trouble(error, tls=self._url.startswith("https:"))
                     if never_sent and not again:
-                        raise self._unreachable(why) from None
+                        raise self._unreachable(method, why) from None
                     if again:
+                        unsure = ": whether it has taken the purge is not known" if method == "POST" else ""
                         raise PurgeError(
-                            f"the coordinator at {self._url} gave no answer: whether it has taken the purge is not "
-                            f"known: {why}",
-                            status=503,
+                            f"the coordinator at {self._url} gave no answer{unsure}: {why}", status=503
                         ) from None
         raise AssertionError("unreachable")
 
@@ -126,8 +125,9 @@ class CoordinatorClient:
         code = str(error.get("code", ""))
         raise PurgeError(message, path=str(error.get("path", "")), status=status, code=code)
 
-    def _unreachable(self, why: str) -> PurgeError:
-        return PurgeError(f"nothing was purged: the coordinator at {self._url} cannot be reached: {why}", status=503)
+    def _unreachable(self, method: str, why: str) -> PurgeError:
+        so = "nothing was purged: " if method == "POST" else ""
+        return PurgeError(f"{so}the coordinator at {self._url} cannot be reached: {why}", status=503)
 
     def _strange(self) -> PurgeError:
         return PurgeError(f"what answers at {self._url} is no purge coordinator", status=502)
