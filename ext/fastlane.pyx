@@ -110,10 +110,15 @@ cdef class FastConnection(BodySender):
     def arm(self):
         """The ordinary path waits for a new request and holds nothing of it."""
         self.armed = not self.busy
-        self.clean = self.transport.get_write_buffer_size() == 0
+        self.clean = not self.something_waits()
 
     def disarm(self):
         self.armed = False
+
+    cdef bint something_waits(self) except -1:
+        """Octets of the answer before, in the ordinary path until the loop comes round, or in the transport: what the lane
+        sends, past both, would come before them."""
+        return self.slow.unsent or self.transport.get_write_buffer_size() > 0
 
     # --- one request ---
 
@@ -139,7 +144,7 @@ cdef class FastConnection(BodySender):
         cdef char *head
         cdef fb_ref ref
         if not self.clean:
-            if self.transport.get_write_buffer_size():
+            if self.something_waits():
                 return False
             self.clean = True
         if not pr_read(<const uint8_t *> p, n, &lane.limits, self.tls, &request):

@@ -17,6 +17,8 @@ class _Slow(Protocol):
     lane: FastConnection | None
     write_paused: bool
     lost: bool
+    @property
+    def unsent(self) -> bool: ...
     def lane_done(self) -> None: ...
 
 @final

@@ -213,6 +213,11 @@ class ClientConnection(Wire):
         return self._phase is _IDLE and self._reader is not None and not self._reader.done()
 
     # --- output ---
+    @property
+    def unsent(self) -> bool:
+        """Something was sent that the transport has not been given yet."""
+        return bool(self._out)
+
     def send(self, data: bytes) -> None:
         """Send soon: what one step of the handler sends leaves in one system call, when the loop comes round."""
         self._out.append(data)

@@ -1,5 +1,6 @@
 """What the fast lane got wrong once."""
 
+import asyncio
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ from edgecache._native.fastlane import FastConnection
 from edgecache._native.lane import Lane, LaneSite
 from edgecache.config.model import Config
 from tests.edge.lanes import Bench, assert_same, start, stop
+from tests.wirekit import RawClient
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -78,6 +80,22 @@ async def test_what_strangers_send_fills_no_memo(bench: Bench) -> None:
     kept = [memo for memo in gc.get_referents(bench.lane) if isinstance(memo, dict)]
     assert len(kept) == 5
     assert sum(len(key) for memo in kept for key in memo) < 10_000
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_answers_come_in_the_order_of_their_requests(bench: Bench, turns: int) -> None:
+    """The ordinary path's waits for the loop to come round; the lane's to a request that came meanwhile overtook it."""
+    for name in ("first", "second"):
+        bench.objects(f"/{name}", name.encode(), "Cache-Control: max-age=1000")
+        await bench.exchange(f"GET /{name} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+    async with await RawClient.connect(bench.port) as client:
+        await client.send(b"HEAD /second HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        await client.answer("HEAD")
+        client.writer.write(b"GET /first HTTP/1.1\r\nHost: a.example\r\nCache-Control: max-age=100\r\n\r\n")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        client.writer.write(b"GET /second HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert [(await client.answer()).body for _ in range(2)] == [b"first", b"second"]
 
 
 def test_the_caches_name_fits_the_room_there_is() -> None:
@@ -147,6 +165,7 @@ def test_a_socket_that_empties_between_the_lanes_attempt_and_the_transports() ->
         peer=SimpleNamespace(ip="127.0.0.1", tls=False),
         connection_made=lambda _: None,
         lane_done=lambda: done.append(True),
+        unsent=False,
         write_paused=False,
         lost=False,
     )
