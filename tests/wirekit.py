@@ -60,7 +60,9 @@ class RawClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.writer.transport.abort()  # what the peer does not take any more holds up no test that has failed
         await self.close()
 
     async def send(self, data: bytes) -> None:
@@ -118,8 +120,12 @@ class RawClient:
 
     async def close(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await self.writer.wait_closed()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                with contextlib.suppress(ConnectionError, ssl.SSLError):
+                    await self.writer.wait_closed()
+        finally:
+            self.writer.transport.abort()
 
 
 @contextlib.asynccontextmanager

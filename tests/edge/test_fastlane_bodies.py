@@ -64,13 +64,17 @@ def pins(bench: Bench) -> int:
 async def begun(bench: Bench, tls: ssl.SSLContext | None = None) -> RawClient:
     """A client that has asked for the body and has read nothing of it but the first octets."""
     client = await RawClient.connect(bench.port, receive_buffer=SMALL, tls=tls)
-    await client.send(b"HEAD /small HTTP/1.1\r\nHost: a.example\r\n\r\n")
-    await client.answer("HEAD")  # from now on the lane is ready for it
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    served = bench.lane.served
-    await client.send(ASK)
-    await until(lambda: pins(bench) == 1)
-    assert bench.lane.served == served, "nothing is told before the end"
+    try:
+        await client.send(b"HEAD /small HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        await client.answer("HEAD")  # from now on the lane is ready for it
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        served = bench.lane.served
+        await client.send(ASK)
+        await until(lambda: pins(bench) == 1)
+        assert bench.lane.served == served, "nothing is told before the end"
+    except BaseException:
+        client.writer.transport.abort()
+        raise
     return client
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge.lanes import Bench, assert_same, start, stop
+from tests.wirekit import RawClient
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -133,16 +134,15 @@ async def test_cut_anywhere(bench: Bench, row: str) -> None:
     whole, _, served = await bench.both(data)
     assert served == 1
     for at in range(1, len(data)):
-        reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
-        await bench._warm(reader, writer)
-        before = bench.lane.served
-        for piece in (data[:at], data[at:]):
-            writer.write(piece)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        writer.write_eof()
-        assert (await reader.read())[:60] == whole.answer[:60]
-        writer.close()
+        async with await RawClient.connect(bench.port) as client:
+            await bench._warm(client.reader, client.writer)
+            before = bench.lane.served
+            for piece in (data[:at], data[at:]):
+                client.writer.write(piece)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            client.eof()
+            assert (await client.rest())[:60] == whole.answer[:60], f"cut at {at}"
         assert bench.lane.served in (before, before + 1)
 
 

@@ -9,6 +9,7 @@ import pytest
 from edgecache.edge.connection import ClientLimits
 from edgecache.edge.exchange import Exchange
 from edgecache.http.errors import ClientGone, RequestError
+from tests.edge.world import until
 from tests.wirekit import RawClient, answer, echo, listening, plain
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -87,14 +88,15 @@ async def test_a_client_that_takes_nothing_is_cut() -> None:
             ended.set_result(error.detail)
 
     limits = ClientLimits(stall_s=0.3)
-    async with listening(handler, limits=limits) as listener:
-        client = await RawClient.connect(listener.port, receive_buffer=4096)
+    async with (
+        listening(handler, limits=limits) as listener,
+        await RawClient.connect(listener.port, receive_buffer=4096) as client,
+    ):
         client.writer.transport.pause_reading()
         await client.send(GET)
         assert "stalled" in await asyncio.wait_for(ended, 10)
         assert listener.counters.stalled == 1
         assert listener.connections == 0
-        await client.close()
 
 
 async def test_a_trickle_reader_that_makes_progress_lives() -> None:
@@ -130,15 +132,14 @@ async def test_what_is_left_over_at_the_end_has_the_limit_too() -> None:
         exchange.finish()
 
     limits = ClientLimits(stall_s=0.2)
-    async with listening(handler, limits=limits) as listener:
-        client = await RawClient.connect(listener.port, receive_buffer=4096)
+    async with (
+        listening(handler, limits=limits) as listener,
+        await RawClient.connect(listener.port, receive_buffer=4096) as client,
+    ):
         client.writer.transport.pause_reading()
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
-        while not listener.counters.stalled:  # noqa: ASYNC110 - the listener tells nobody
-            await asyncio.sleep(0.01)
-        while listener.connections:  # noqa: ASYNC110 - the loop tells of the reset in a step of its own
-            await asyncio.sleep(0.01)
-        await client.close()
+        await until(lambda: listener.counters.stalled == 1)
+        await until(lambda: not listener.connections)  # the loop tells of the reset in a step of its own
 
 
 # --- number ---
@@ -155,8 +156,7 @@ async def test_connections_beyond_the_limit_get_a_503() -> None:
                 assert got.get("cache-status") == "edgecache; detail=overloaded"
                 assert await three.rest() == b""
             assert (listener.counters.over_limit, listener.requests) == (1, 2)
-        while listener.connections:  # noqa: ASYNC110 - the listener tells nobody
-            await asyncio.sleep(0.001)
+        await until(lambda: not listener.connections)
         async with await RawClient.connect(listener.port) as four:
             await four.send(GET)
             assert (await four.answer()).status == 200
@@ -172,8 +172,11 @@ async def test_drain_lets_requests_in_flight_finish_and_closes_idle_ones() -> No
             await release.wait()
         await answer(exchange, b"whole")
 
-    async with listening(handler) as listener:
-        idle, busy = await RawClient.connect(listener.port), await RawClient.connect(listener.port)
+    async with (
+        listening(handler) as listener,
+        await RawClient.connect(listener.port) as idle,
+        await RawClient.connect(listener.port) as busy,
+    ):
         await idle.send(GET)
         assert (await idle.answer()).get("connection") is None
         await busy.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
@@ -215,8 +218,7 @@ async def test_drain_has_a_hard_limit() -> None:
 
     async with listening(handler) as listener, await RawClient.connect(listener.port) as client:
         await client.send(GET)
-        while not listener.requests:  # noqa: ASYNC110 - the listener tells nobody
-            await asyncio.sleep(0.001)
+        await until(lambda: listener.requests == 1)
         assert await listener.drain(0.05) is False
         assert cancelled.is_set()
         assert await client.gone()
@@ -229,8 +231,7 @@ async def test_drain_waits_no_longer_than_told_for_a_handler_whose_client_has_go
     async with listening(handler) as listener:
         async with await RawClient.connect(listener.port) as client:
             await client.send(GET)
-            while not listener.requests:  # noqa: ASYNC110 - the listener tells nobody
-                await asyncio.sleep(0.001)
+            await until(lambda: listener.requests == 1)
             client.writer.transport.abort()
         for connection in listener._shared.connections:
             connection.transport.abort()

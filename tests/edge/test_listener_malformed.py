@@ -220,5 +220,5 @@ async def test_a_cut_off_body_is_the_clients_fault(body) -> None:
     async with listening(handler) as listener, await RawClient.connect(listener.port) as client:
         await client.send(POST + body)
         client.eof()
-        assert (await fault).status == 499
+        assert (await asyncio.wait_for(fault, 10)).status == 499
         assert await client.gone()

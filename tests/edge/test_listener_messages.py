@@ -11,6 +11,7 @@ from edgecache.http.clock import wall_clock
 from edgecache.http.errors import ClientGone, OriginTimeout, RequestError
 from edgecache.http.headers import Headers
 from edgecache.http.message import Response
+from tests.edge.world import until
 from tests.wirekit import Answer, RawClient, answer, echo, listening, plain
 
 
@@ -125,10 +126,10 @@ async def test_input_that_nobody_reads_is_bounded() -> None:
 
     async with listening(hold) as listener, await RawClient.connect(listener.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n")
-        client.writer.write(b"x" * 50_000_000)
+        await until(lambda: listener.requests == 1)  # the kernel connects before the listener hears of it
         (connection,) = listener._shared.connections
-        while not connection.read_paused:  # noqa: ASYNC110 - the transport tells nobody
-            await asyncio.sleep(0.001)
+        client.writer.write(b"x" * 50_000_000)
+        await until(lambda: connection.read_paused)
         assert connection.decoder.buffered <= 2 * 256 * 1024
         client.writer.transport.abort()
         release.set()

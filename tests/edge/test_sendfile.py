@@ -166,8 +166,10 @@ async def test_a_client_that_stops_reading(fd: int, how: str) -> None:
         except ClientGone as error:
             ended.set_result((error.detail, sum(told)))
 
-    async with listening(handler, limits=ClientLimits(stall_s=0.3)) as listener:
-        client = await RawClient.connect(listener.port, receive_buffer=4096)
+    async with (
+        listening(handler, limits=ClientLimits(stall_s=0.3)) as listener,
+        await RawClient.connect(listener.port, receive_buffer=4096) as client,
+    ):
         client.writer.transport.pause_reading()
         await client.send(GET)
         if how == "leaves":
@@ -177,7 +179,6 @@ async def test_a_client_that_stops_reading(fd: int, how: str) -> None:
         assert "closed or stalled" in detail
         assert 0 < counted < 1 << 30
         assert listener.counters.stalled == (how == "takes nothing")
-        await client.close()
 
 
 async def test_drain_waits_for_it(fd: int, content: bytes) -> None:

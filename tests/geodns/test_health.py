@@ -154,8 +154,9 @@ async def test_a_check_of_silence_ends_in_time() -> None:
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(CheckFailed, match="no answer within"):
         await check_address("127.0.0.1", check_of(port, timeout=0.1))
-    server.close()
-    await over.wait()
+    async with asyncio.timeout(10):
+        await over.wait()
+    server.close()  # not before: what the kernel has connected would be lost with it
 
 
 async def test_https_checks(certificate: tuple[Path, Path]) -> None:

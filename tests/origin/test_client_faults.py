@@ -135,13 +135,13 @@ async def test_no_head_at_all(wire, end, error, code, status) -> None:
 async def test_bytes_that_trickle_within_the_limit_are_no_stall() -> None:
     async def script(side: Side) -> None:
         await side.head()
-        await side.say(HEAD + b"Content-Length: 8\r\n\r\n")
-        for _ in range(8):
+        await side.say(HEAD + b"Content-Length: 12\r\n\r\n")
+        for _ in range(12):
             await side.say(b"x")
             await asyncio.sleep(0.1)
 
-    async with scripted(script, timeouts=Timeouts(between_bytes_s=0.5)) as (client, _):
-        assert await fetch(client) == (200, b"x" * 8)
+    async with scripted(script, timeouts=Timeouts(between_bytes_s=1.0)) as (client, _):
+        assert await fetch(client) == (200, b"x" * 12)
 
 
 async def test_the_origins_turn_begins_when_the_body_is_sent() -> None:

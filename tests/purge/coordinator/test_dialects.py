@@ -1,6 +1,5 @@
 """Clients of other products at a coordinator: their requests purge the fleet, as far as their token allows."""
 
-import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from edgecache.purge.coordinator import tokens
 from edgecache.purge.coordinator.server import CoordinatorServer
 from edgecache.purge.coordinator.tokens import Scope
 from tests.purge.coordinator.kit import LightEdge, Running
+from tests.wirekit import RawClient
 
 CONFIG = FleetDialectsConfig.model_validate({"ids": [{"id": "SU1Z0", "site": "shop"}, {"id": "023e", "site": "blog"}]})
 
@@ -189,11 +189,10 @@ HOSTED = "Host: www.example.com\r\n"
 )
 async def test_framing_is_as_strict_as_ever(spoken: Running, sent: str, caplog: pytest.LogCaptureFixture) -> None:
     """The parser that takes any method refuses what the compiled one does, and reads nothing behind it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", spoken.server.address.port)
     behind = f"PURGE / HTTP/1.1\r\n{HOSTED}X-Purge-Key: {spoken.tokens['purge']}\r\nxkey: a\r\n\r\n"
-    writer.write((sent + behind).encode("latin-1"))
-    answer = await reader.read()
-    writer.close()
+    async with await RawClient.connect(spoken.server.address.port) as client:
+        client.writer.write((sent + behind).encode("latin-1"))
+        answer = await client.rest()
     assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 ")), answer[:200]
     assert answer.count(b"\r\n\r\n") == 1
     assert caplog.text == ""

@@ -23,6 +23,7 @@ from edgecache.purge.message import PurgeOrder
 from edgecache.purge.transport.pace import Pace
 from tests.purge.bus_contract import CALLER, NOW
 from tests.purge.coordinator.kit import LightEdge, Running, World
+from tests.wirekit import RawClient
 
 HELLO = frames.hello_frame(Hello("odd", "i", "1", None))
 
@@ -127,17 +128,14 @@ async def test_octets_that_are_no_websocket_disturb_nobody(running: Running) -> 
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     ).encode()
     for _ in range(40):
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.server.address.port)
-        writer.write(upgrade)
-        async with asyncio.timeout(10):
-            head = await reader.readuntil(b"\r\n\r\n")
-            with contextlib.suppress(ConnectionError):
-                writer.write(rng.randbytes(rng.randrange(1, 200)))
-                writer.write_eof()
-                await reader.read()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        async with await RawClient.connect(running.server.address.port) as client:
+            client.writer.write(upgrade)
+            async with asyncio.timeout(10):
+                head = await client.reader.readuntil(b"\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    client.writer.write(rng.randbytes(rng.randrange(1, 200)))
+                    client.eof()
+                    await client.rest()
         assert head.startswith(b"HTTP/1.1 101")
     assert (await running.purge("k", wait=True))["complete"]
     assert running.coordinator.hub.connected == 0
@@ -243,13 +241,14 @@ async def test_an_edge_that_takes_nothing_costs_nobody_and_is_cut(
     """Ten MiB are purged past an edge that reads nothing: the others have them at once, little waits for it, it is cut
     off, and has lost nothing when it comes back."""
     monkeypatch.setattr(hub_module, "SILENT_BEATS", 1000)
-    async with world.coordinator(stall_s=0.3) as running:
+    async with world.coordinator(stall_s=0.3) as running, contextlib.AsyncExitStack() as closing:
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(slow, ("127.0.0.1", running.server.address.port))
         reader, writer = await asyncio.open_connection(sock=slow, limit=1024)
+        closing.callback(writer.transport.abort)
         writer.write(
             f"GET /v1/subscribe HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {running.tokens['edge']}\r\n"
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

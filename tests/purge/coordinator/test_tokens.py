@@ -214,7 +214,7 @@ async def test_a_token_of_a_site_purges_that_site(running: Running) -> None:
 
 
 async def test_an_edge_whose_token_is_taken_back_is_cut_off(world: World) -> None:
-    async with world.coordinator(heartbeat_s=0.05) as running:
+    async with world.coordinator(heartbeat_s=0.2) as running:
         path = running.folder / "tokens.json"
         other = tokens.add(path, "other", [Scope.EDGE], now=0)
         running.coordinator.book.read()
