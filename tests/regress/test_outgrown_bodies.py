@@ -75,8 +75,8 @@ async def test_the_spool_is_closed_where_the_readers_leave_before_the_end(monkey
     for reader in readers:
         reader.close()
     assert buffer.abandoned
-    spool = buffer._spool
-    assert spool is not None
+    assert buffer._spool is not None
+    spool = buffer._spool.fd
     closed.clear()
     if end == "finished":
         buffer.finish(None)
