@@ -185,7 +185,7 @@ async def test_a_drain_cuts_who_takes_too_long(bench: Bench) -> None:
 @pytest.fixture
 async def impatient(bench: Bench) -> AsyncIterator[Bench]:
     """The same edge, behind a listener with short limits."""
-    limits = ClientLimits(idle_s=0.4, stall_s=0.4)
+    limits = ClientLimits(idle_s=0.8, stall_s=0.4)
     listener = Listener(bench.edge.pipeline.handle, limits=limits, lane=bench.lane)
     await listener.start(("127.0.0.1", 0))
     narrow(listener)
