@@ -145,7 +145,9 @@ async def place(path: Path, size: int = 1024 * KIB, *, cut: str = "64KiB", **set
         patch.setattr(octets, "PAUSES_S", (0.0, 0.01, 0.02))
         async with world(disk=disk, cache={"slice": cut}, **settings) as w:
             w.answer = files
-            yield Place(w, files)
+            made = Place(w, files)
+            await until(lambda: made.store.disk.on, 60)
+            yield made
 
 
 RANGES = {

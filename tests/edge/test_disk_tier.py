@@ -23,9 +23,17 @@ HOST = "www.example.test"
 
 
 @asynccontextmanager
-async def node(path: Path, **disk: object) -> AsyncIterator[World]:
-    """An edge with a disk tier; a second one on the same directory is a restart."""
+async def starting(path: Path, **disk: object) -> AsyncIterator[World]:
+    """An edge with a disk tier that may not be able to serve; a second one on the same directory is a restart."""
     async with world(disk={"path": str(path), "size": "64MiB", "admit": "always", **disk}) as w:
+        yield w
+
+
+@asynccontextmanager
+async def node(path: Path, **disk: object) -> AsyncIterator[World]:
+    """`starting`, with the tier serving: where the disk has much to do, that is later than a start waits for."""
+    async with starting(path, **disk) as w:
+        await until(lambda: disk_of(w).on, 60)
         yield w
 
 
@@ -351,7 +359,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 async def test_an_unusable_directory_does_not_keep_it_from_serving(tmp_path: Path) -> None:
     (tmp_path / "place").write_bytes(b"a file")
-    async with node(tmp_path / "place" / "cache") as w:
+    async with starting(tmp_path / "place" / "cache") as w:
         w.answers(b"hello", **FRESH)
         assert (await get(w, "/a")).body == b"hello"
         assert "hit" in (await get(w, "/a")).cache_status
@@ -367,7 +375,7 @@ async def test_what_a_lost_start_could_not_judge_is_emptied(tmp_path: Path) -> N
         await disk_of(w).flush()
     path.rename(tmp_path / "aside")
     path.write_bytes(b"in the way")
-    async with node(path) as w:
+    async with starting(path) as w:
         path.unlink()
         (tmp_path / "aside").rename(path)
         await until(lambda: disk_of(w).on)
