@@ -72,6 +72,7 @@ class DurablePurges:
                 "PRAGMA journal_mode = WAL",
                 "PRAGMA synchronous = FULL",
                 "PRAGMA journal_size_limit = 1048576",
+                ledger.CACHED,
                 "CREATE TABLE IF NOT EXISTS State (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
                 "CREATE TABLE IF NOT EXISTS Tag (tag INTEGER PRIMARY KEY, hard INTEGER, soft INTEGER)",
                 _PATTERNS,

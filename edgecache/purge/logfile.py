@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from edgecache.purge.bus import BusError, LogState, Record
+from edgecache.purge.ledger import CACHED
 
 VERSION: Final = 1
 START_ANEW: Final = (
@@ -50,6 +51,7 @@ def connect(path: Path) -> sqlite3.Connection:
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = FULL",
             "PRAGMA journal_size_limit = 16777216",
+            CACHED,
         ):
             con.execute(statement).fetchall()
     except BaseException:
