@@ -2,6 +2,7 @@
 
     slot 0 … NODE_SLOTS-1                 figures of the node (`NodeSlot`)
     NODE_SLOTS + process*GAUGES + …       what one process has open now (`Gauge`), by its slot in the arena
+    REMOVALS_AT + first octet of the key  how often one was removed from memory, by hand and not by a purge
     SITES_AT + site*SITE_SLOTS + …        one block per labelled site:
       + (outcome*CLASSES + class)*CELL      a cell per outcome and status class: a histogram of durations
           + 0 … BUCKETS-1                     requests whose duration fell into this bucket (not cumulative)
@@ -118,7 +119,8 @@ NODE_SLOTS: Final = 64
 GAUGES: Final = 8
 MAX_PROCESSES: Final = 64
 """As many as the arena has process slots."""
-SITES_AT: Final = NODE_SLOTS + MAX_PROCESSES * GAUGES
+REMOVALS_AT: Final = NODE_SLOTS + MAX_PROCESSES * GAUGES
+SITES_AT: Final = REMOVALS_AT + 256
 BUCKETS: Final = 20
 CELL: Final = BUCKETS + 1
 CLASSES: Final = 6

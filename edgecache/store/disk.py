@@ -304,10 +304,13 @@ class DiskStore:
 
     # --- stores: queued, done in order ---
 
-    def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
-        """Queue. False, and counted, where the tier is off or the queue full; what was stored before then stays."""
+    def put(
+        self, key: bytes, record: Record, body: Sequence[bytes], stored: Callable[[int], None] | None = None
+    ) -> bool:
+        """Queue. False, and counted, where the tier is off or the queue full; what was stored before then stays.
+        `stored` is told the record's generation once it lies there."""
         size = sum(map(len, body))
-        return self._queue(Put(key, record, body, size), size + len(record.head) + len(record.meta))
+        return self._queue(Put(key, record, body, size, stored=stored), size + len(record.head) + len(record.meta))
 
     async def put_patiently(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
         """As `put`, once there is room in the queue."""
@@ -356,6 +359,9 @@ class DiskStore:
                     # Nobody knows how far it came: what these replace or remove may not come back.
                     self._owe(job.key for job in jobs)
                 self._forget_removals(jobs)
+                for job in jobs if self.on else ():
+                    if isinstance(job, Put) and job.outcome and job.stored is not None:
+                        job.stored(job.generation)
                 await self._guarded(self._writer, self._volume.settle)
                 self._queued -= cost
             if not self._on:

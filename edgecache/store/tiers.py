@@ -8,6 +8,8 @@ what somebody has asked for some time after it was stored, whichever process ans
 entries not yet written are looked at now and then (`LOOK_AFTER_S`).
 
 The disk never holds an older version than memory: what replaces something is written, or what it replaces removed.
+Each process has a queue of its own for that, and one may come to it later than another: so what is written is compared
+with memory once more, when it lies there. Whoever changes memory from then on has yet to tell the disk.
 
 When a process ends as it was told to, what it stored and is not on disk yet is written (`save`), asked for or not: a
 node that is stopped and started has on disk what it had in memory.
@@ -27,6 +29,7 @@ from edgecache._native.arena import FLAG_HIT_FOR_PASS, FLAG_PARTIAL
 from edgecache.http.clock import wall_clock
 from edgecache.http.stored import StoredFlag
 from edgecache.http.tasks import spawn
+from edgecache.observe.slots import REMOVALS_AT
 from edgecache.store.disk import DiskStore, disk_key, disk_variant_key
 from edgecache.store.diskentry import BodyCorrupt, DiskEntry
 from edgecache.store.diskfiles import DiskFault, key_of
@@ -135,6 +138,7 @@ class TieredStore(MemoryStore):
         return came
 
     async def _promote(self, key: bytes, below: bytes) -> bool:
+        removals = self._removals(key)
         entry = await self.disk.get(below)
         if entry is None:
             if self.disk.on:
@@ -160,6 +164,8 @@ class TieredStore(MemoryStore):
         # No await from here on. Whatever came into memory meanwhile is newer.
         if super().peek(key) is not None:
             return True
+        if self._removals(key) != removals:
+            return False
         known = self._compared_record(record)
         if stays and entry.filename is not None:
             return self.put_file(key, known, FileBody(entry.body_size, 0, entry.generation, entry.filename))
@@ -184,7 +190,12 @@ class TieredStore(MemoryStore):
 
     # --- to disk ---
 
+    def _removals(self, key: bytes) -> int:
+        """How often a process has removed this key from memory, or one of those that share its count."""
+        return self.arena.counter(REMOVALS_AT + key[0])
+
     def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        removals = self._removals(key)
         if key in self._absent and super().peek(key) is not None:
             self._absent.discard(key)
         if not super().put(key, record, body):
@@ -197,7 +208,9 @@ class TieredStore(MemoryStore):
             self._take_back(key, below)
             return True
         if self._always or record.flags & _SLICED or sum(map(len, body)) >= self._large or self._used(key):
-            self._write(key, below, record, body)
+            entry = super().peek(key)
+            mine = entry is not None and (entry.born_at, entry.head) == (record.born_at, record.head)
+            self._write(key, below, record, body, entry.generation if entry is not None and mine else 0, removals)
             return True
         self._take_back(key, below)
         self._only_in_memory(key, below)
@@ -219,15 +232,30 @@ class TieredStore(MemoryStore):
         removed = super().remove(key, generation)
         if removed:
             self._absent.discard(key)
+            self.arena.add(REMOVALS_AT + key[0])
         below = self._keys.get(key)
         if below is not None and (removed or not generation):
             self._unwritten.pop(key, None)
             self._take_back(key, below)
         return removed
 
-    def _write(self, key: bytes, below: bytes, record: Record, body: Sequence[bytes]) -> None:
+    def _write(
+        self, key: bytes, below: bytes, record: Record, body: Sequence[bytes], generation: int, removals: int
+    ) -> None:
+        """`generation` and `removals`: as they were while this was what memory has."""
+
+        def stored(written: int) -> None:
+            entry = MemoryStore.peek(self, key)
+            if entry is None:
+                stands = self._removals(key) == removals  # it was evicted
+            else:
+                stands = (entry.generation, entry.fresh_until) == (generation, record.fresh_until)
+                entry.close()
+            if not stands:
+                self.disk.remove(below, written)
+
         self._absent.discard(key)
-        if self.disk.put(below, record, body):
+        if self.disk.put(below, record, body, stored):
             self._unwritten.pop(key, None)
         else:
             self.disk.remove(below)
@@ -292,6 +320,7 @@ class TieredStore(MemoryStore):
     def _consider(self, key: bytes) -> bool:
         """Write the entry, if it has been asked for. False where it has not been."""
         below = self._keys.get(key)
+        removals = self._removals(key)
         entry = super().peek(key) if below is not None else None
         if entry is None or below is None:
             return True
@@ -303,7 +332,8 @@ class TieredStore(MemoryStore):
                 return True
             if not (self._always or entry.used or entry.flags & _SLICED):
                 return False
-            self._write(key, below, _record(entry), [entry.read(0, entry.body_size)])
+            record, body = _record(entry), [entry.read(0, entry.body_size)]
+            self._write(key, below, record, body, entry.generation, removals)
             return True
         finally:
             entry.close()

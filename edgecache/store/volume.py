@@ -93,6 +93,10 @@ class Put:
     """Of the body's file, once it has one."""
     checksums: tuple[int, ...] = ()
     outcome: bool = field(default=False)
+    generation: int = 0
+    """Of the record, once it was made."""
+    stored: Callable[[int], None] | None = None
+    """Told the record's generation once it lies there."""
 
 
 class Volume:
@@ -387,10 +391,11 @@ class Volume:
 
     def _encoded(self, put: Put) -> tuple[Columns, bytes]:
         body = b"".join(put.body) if put.name is None else None
+        put.generation = secrets.randbits(63) | 1
         value, tag = encode(
             put.key,
             put.record,
-            generation=secrets.randbits(63) | 1,
+            generation=put.generation,
             body_size=put.size,
             body=body,
             checksums=put.checksums,

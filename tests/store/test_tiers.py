@@ -1,7 +1,8 @@
 """Memory and disk as one store, without an edge: who may write what, and what may never come back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from edgecache._native.arena import FLAG_HIT_FOR_PASS, Arena
 from edgecache.store import tiers
 from edgecache.store.disk import DiskStore, disk_key
+from edgecache.store.diskentry import DiskEntry
 from edgecache.store.memory import MemoryStore, Record
 from edgecache.store.tiers import TieredStore
-from edgecache.store.volume import MIN_SIZE
+from edgecache.store.volume import MIN_SIZE, Put
 from tests.store.kit import record
 
 
@@ -227,6 +229,83 @@ async def test_what_another_process_has_written_since_the_look_does_not_come_bac
                 store.put(key, replace(record("a"), flags=FLAG_HIT_FOR_PASS), [])
     async with tiered(tmp_path) as store:
         await store.load([store.key("a")])
+        assert read(store, "a") is None
+
+
+@asynccontextmanager
+async def held_up(store: TieredStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Its process is late at the disk: what it has queued is written after the block."""
+    go_on, write = threading.Event(), store.disk._volume.put
+
+    def late(puts: Sequence[Put], now: float, *, settle: bool = True) -> None:
+        assert go_on.wait(60)
+        write(puts, now, settle=settle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.disk._volume, "put", late)
+        try:
+            yield
+        finally:
+            go_on.set()
+            await store.disk.flush()
+
+
+@pytest.mark.parametrize(
+    "what", ["replaced", "replaced, asked for once", "freshened", "not stored", "removed", "evicted"]
+)
+async def test_what_is_written_late_does_not_outlast_what_came_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async with (
+        tiered(tmp_path) as late,
+        tiered(tmp_path, beside=late, always=what != "replaced, asked for once") as other,
+    ):
+        key = other.key("a")
+        async with held_up(late, monkeypatch):
+            assert late.put(late.key("a"), record("before"), [b"old"])
+            match what:
+                case "replaced" | "replaced, asked for once":
+                    other.put(key, record("after"), [b"new"])
+                case "freshened":
+                    entry = other.peek(key)
+                    assert entry is not None
+                    assert other.freshen(key, entry.generation, replace(record("after"), fresh_until=8e9))
+                case "not stored":
+                    other.put(key, replace(record("after"), flags=FLAG_HIT_FOR_PASS), [])
+                case "removed":
+                    assert other.remove(key)
+                case _:
+                    for number in range(200):
+                        other.arena.put(
+                            bytes([number, *key[1:]]), b"", b"", [bytes(1 << 15)], born_at=0.0, fresh_until=9e9,
+                            stale_until=0.0, flags=0, status=200, fill_seq=0, tags=(),
+                        )  # fmt: skip
+                    assert other.peek(key) is None
+            await other.disk.flush()
+    async with tiered(tmp_path) as store:
+        await store.load([store.key("a")])
+        assert read(store, "a") == (b"old" if what == "evicted" else None)
+
+
+async def test_what_is_removed_on_its_way_up_does_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tiered(tmp_path) as store:
+        store.put(store.key("a"), record("a"), [b"old"])
+    async with tiered(tmp_path) as store, tiered(tmp_path, beside=store) as other:
+        found, go_on, get = asyncio.Event(), asyncio.Event(), store.disk.get
+
+        async def slowly(key: bytes) -> DiskEntry | None:
+            entry = await get(key)
+            found.set()
+            await go_on.wait()
+            return entry
+
+        monkeypatch.setattr(store.disk, "get", slowly)
+        loading = asyncio.ensure_future(store.load([store.key("a")]))
+        await found.wait()
+        other.put(other.key("a"), record("b"), [b"new"])
+        assert other.remove(other.key("a"))
+        go_on.set()
+        assert not await loading
         assert read(store, "a") is None
 
 
