@@ -5,6 +5,7 @@ Exit codes: 0 the promise is kept; 1 it is broken, and a sentence says how; 2 it
 
 from __future__ import annotations
 
+import signal
 import sys
 from http.client import HTTPException
 from pathlib import Path
@@ -21,6 +22,11 @@ from loadtests.profiles import PROFILES, replay
 def _fail(text: str) -> None:
     click.echo(f"load: {text}", err=True)
     sys.exit(2)
+
+
+def _end(number: int, _: object) -> None:
+    """Who runs it, or its terminal, has had enough: what it has started ends with it."""
+    sys.exit(128 + number)
 
 
 @click.command(
@@ -88,4 +94,6 @@ def main(
 
 
 if __name__ == "__main__":
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _end)
     main()

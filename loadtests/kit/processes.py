@@ -128,7 +128,11 @@ class Edge:
         self._news = threading.Condition()
         self.process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def configure(self) -> None:
         """Write the file that the next start or reload reads."""

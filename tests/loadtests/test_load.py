@@ -3,7 +3,9 @@
 import gzip
 import itertools
 import json
+import os
 import random
+import signal
 import socket
 import struct
 import subprocess
@@ -23,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.__main__ import main
+from loadtests.bench.procfs import read_tree
 from loadtests.bench.tracefile import BadTrace
 from loadtests.kit import accesslog
 from loadtests.kit.board import KEYS, Board, Cell
@@ -38,7 +41,7 @@ from loadtests.kit.content import (
     versioned,
 )
 from loadtests.kit.plot import Series, lines, ticks
-from loadtests.kit.processes import CannotRun, Origin, Process
+from loadtests.kit.processes import CannotRun, Origin, Process, until
 from loadtests.kit.profile import Run, Sample, nothing_wrong
 from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
 from loadtests.profiles import PROFILES, slow_readers
@@ -378,6 +381,28 @@ def test_a_run_keeps_its_promise_and_leaves_a_page(tmp_path: Path) -> None:
     assert reader.found == []
     assert "<svg" in page
     assert (tmp_path / "flash_crowd" / "locust.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_a_run_has_started_ends_with_it(number: signal.Signals, tmp_path: Path) -> None:
+    if find_spec("locust") is None:
+        pytest.skip("the extra `load` is not installed")
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtests", "steady", "-t", "60", "--report", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as run:  # fmt: skip
+        try:
+            until(lambda: any(tmp_path.glob("edgecache-load-*/started")), 60)
+            tree = set(read_tree([run.pid]))
+            assert len(tree) > 6, "itself, the origin, the edge's four or more, locust's three"
+            run.send_signal(number)
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == {signal.SIGTERM: 143, signal.SIGHUP: 129}.get(number, run.returncode)
+    until(lambda: not any(Path("/proc", str(pid)).exists() for pid in tree), 30, "the end of all")
+    assert not list(tmp_path.glob("edgecache-load-*"))
 
 
 CUT = """
