@@ -5,7 +5,6 @@ Exit codes: 0 the promise is kept; 1 it is broken, and a sentence says how; 2 it
 
 from __future__ import annotations
 
-import signal
 import sys
 from http.client import HTTPException
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.error import URLError
 import click
 
 from loadtests.bench.tracefile import BadTrace
+from loadtests.ending import end_when_told
 from loadtests.kit.processes import CannotRun
 from loadtests.kit.run import Wish, perform, sentences
 from loadtests.profiles import PROFILES, replay
@@ -22,11 +22,6 @@ from loadtests.profiles import PROFILES, replay
 def _fail(text: str) -> None:
     click.echo(f"load: {text}", err=True)
     sys.exit(2)
-
-
-def _end(number: int, _: object) -> None:
-    """Who runs it, or its terminal, has had enough: what it has started ends with it."""
-    sys.exit(128 + number)
 
 
 @click.command(
@@ -94,6 +89,5 @@ def main(
 
 
 if __name__ == "__main__":
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, _end)
+    end_when_told()
     main()

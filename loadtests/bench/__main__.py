@@ -19,6 +19,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from loadtests.ending import end_when_told
+
 from . import generators
 from .measure import Bench, LeftOut, Plan, default_worker_cores
 from .own import Aiohttp, Edgecache, Floor, Origin
@@ -230,4 +232,5 @@ def _run(plan: Plan, left_out: list[LeftOut], disk: Path, json_file: Path | None
 
 
 if __name__ == "__main__":
+    end_when_told()
     main()

@@ -24,6 +24,7 @@ import click
 import uvloop
 
 from edgecache.store.disk import DiskStore
+from loadtests.ending import end_when_told
 
 from .diskload import Asked, absent, ask, bytes_on_disk, fill, never_purged, started, writers
 from .generators import percentile
@@ -233,4 +234,5 @@ def main(only: str, seconds: float, disk: Path, nice: int, json_file: Path | Non
 
 
 if __name__ == "__main__":
+    end_when_told()
     main()

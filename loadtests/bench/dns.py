@@ -23,6 +23,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from loadtests.ending import end_when_told
+
 from . import dnsdata, procfs
 from .__main__ import _cpu_model, _directory, _split
 from .dnspeers import DATABASE, DnsServer, Edgecache, Gdnsd, Knot, PowerDns, path_with_sbin
@@ -371,4 +373,5 @@ def _run(plan: Plan, missing: list[tuple[str, str]], json_file: Path | None) -> 
 
 
 if __name__ == "__main__":
+    end_when_told()
     main()

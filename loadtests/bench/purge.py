@@ -29,6 +29,7 @@ import click
 import uvloop
 
 from edgecache.purge.coordinator import tokens
+from loadtests.ending import end_when_told
 
 from .lightedge import Caller, LightEdge
 from .process import pinned, raise_file_limit
@@ -305,4 +306,5 @@ def main(
 
 
 if __name__ == "__main__":
+    end_when_told()
     main()

@@ -47,6 +47,7 @@ from edgecache.purge.forgetting import BUCKETS, Forgetting
 from edgecache.purge.message import PurgeKind, PurgeMessage, PurgeOrder
 from edgecache.purge.sqlite_log import SqliteLog
 from edgecache.purge.tags import object_tags
+from loadtests.ending import end_when_told
 
 from .arena import random_keys, row
 from .generators import parse_wrk
@@ -371,4 +372,5 @@ def of_a_fleet(quick: bool) -> None:
 
 
 if __name__ == "__main__":
+    end_when_told()
     main()

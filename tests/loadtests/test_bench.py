@@ -1,8 +1,10 @@
 """The benchmark's arithmetic and parsers, and one short run against whatever is installed."""
 
+import contextlib
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ from loadtests.bench import content, generators, procfs, report, targets
 from loadtests.bench.generators import BadTable, Load
 from loadtests.bench.measure import Sample
 from loadtests.bench.rows import GROUPS, ROWS, UnknownRow, Work, select
+from loadtests.kit.processes import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -378,3 +381,31 @@ def test_short_run_against_what_is_installed(tmp_path: Path) -> None:
     passed = figures["pass-1k", peer]["turns"][0]
     assert passed["origin_requests"] >= passed["load"]["requests"]
     assert peer in done.stdout
+
+
+@pytest.mark.e2e
+def test_what_a_benchmark_has_started_ends_with_it() -> None:
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is needed")
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtests.bench", "--only", "hit-1k", "--peers", "none", "--seconds", "30"],
+        stderr=subprocess.DEVNULL, cwd=ROOT,
+    ) as bench:  # fmt: skip
+        try:
+            until(lambda: "wrk" in _tree(bench.pid).values(), 60, "the load")
+            tree = _tree(bench.pid)
+            assert {"origin", "edgecache", "floor", "wrk"} <= set(tree.values())
+            bench.terminate()
+            assert bench.wait(60) == 128 + signal.SIGTERM
+        finally:
+            bench.kill()
+    until(lambda: not any(Path("/proc", str(pid)).exists() for pid in tree), 30, "the end of all")
+
+
+def _tree(root: int) -> dict[int, str]:
+    """Who is there, by PID, and what it is called."""
+    found: dict[int, str] = {}
+    for pid in procfs.read_tree([root]):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
+    return found
