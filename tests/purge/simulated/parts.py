@@ -167,13 +167,17 @@ class SimDisk:
         asyncio.get_running_loop().call_later(delay, lambda: work() if machine is not None and machine.alive else None)
         return True
 
-    def put(self, key: bytes, record: Record, body: Iterable[bytes]) -> bool:
+    def put(
+        self, key: bytes, record: Record, body: Iterable[bytes], stored: Callable[[int], None] | None = None
+    ) -> bool:
         data = b"".join(body)
 
         def work() -> None:
             if not self._overtaken(record):
                 self._generation += 1
                 self.content[key] = (self._generation, record, data)
+                if stored is not None:
+                    stored(self._generation)
 
         return self._later(work)
 
