@@ -49,7 +49,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def histories(count: int) -> dict[str, int]:
     """Plays them; what there was of interest."""
-    total = dict.fromkeys(("served", "hits", "confirmed", "purges", "forgotten"), 0)
+    total = dict.fromkeys(("served", "hits", "from_disk", "confirmed", "purges", "forgotten"), 0)
     for seed in range(count):
         with memory_folder() as folder:
             try:
@@ -66,6 +66,7 @@ def histories(count: int) -> dict[str, int]:
 def test_nothing_older_than_a_purge_is_served() -> None:
     total = histories(HISTORIES)
     assert total["hits"] > HISTORIES
+    assert total["from_disk"] > HISTORIES // 2
     assert total["confirmed"] > HISTORIES
     assert total["forgotten"] > HISTORIES
 

@@ -334,6 +334,10 @@ class Fleet:
         self.served = self.hits = self.confirmed = self.purges = self.forgotten = 0
         self.doomed: list[str] = []
 
+    @property
+    def from_disk(self) -> int:
+        return sum(disk.found for _, disk, *_ in self.plans.values() if disk is not None)
+
     async def run(self, steps: int) -> None:
         chance = self.chance
         await self.start_coordinator()

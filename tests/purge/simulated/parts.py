@@ -145,6 +145,7 @@ class SimDisk:
         self._chance = chance
         self.content: dict[bytes, tuple[int, Record, bytes]] = {}
         self._generation = 0
+        self.found = 0
         self.purged: Callable[[int, Iterable[int], int], int] = lambda _seq, _tags, _proved: 0
         self.proved: Callable[[], int] = lambda: 0
         self.clean_through = -1
@@ -204,6 +205,7 @@ class SimDisk:
         state = self.purged(record.fill_seq, record.tags, proved)
         if state == 2:
             return None
+        self.found += 1
         return SimpleNamespace(
             record=record,
             soft_purged=state == 1,
