@@ -51,7 +51,11 @@ class AdminServer:
         self._server = await listen(self._runner, listener, backlog=_BACKLOG)
         self.address = Address(self._config.address.host, listener.getsockname()[1])
 
-    async def close(self) -> None:
+    def shut(self) -> None:
+        """Accept no more connections."""
         if self._server is not None:
             self._server.close()
+
+    async def close(self) -> None:
+        self.shut()
         await self._runner.cleanup()

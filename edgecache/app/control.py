@@ -193,6 +193,10 @@ class Control:
             _log.warning("%s", warning)
         self._daily = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificates)
 
+    def shut(self) -> None:
+        """Accept no more connections: what is asked from now on is another's to answer."""
+        self.admin.shut()
+
     async def close(self) -> None:
         if self._daily is not None:
             self._daily.cancel()

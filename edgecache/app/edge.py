@@ -69,6 +69,11 @@ class Edge:
             put(counters, slot, 1)
         counters.add(NodeSlot.GENERATION)
 
+    async def shut(self) -> None:
+        """Accept no more connections."""
+        await self.worker.shut()
+        self.control.shut()
+
     async def close(self, drain_s: float, idle_s: float = 0.0) -> bool:
         """Finish what is under way, up to `drain_s` seconds, then stop. True when nothing had to be cut."""
         whole = await self.worker.close(drain_s, idle_s)

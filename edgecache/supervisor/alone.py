@@ -107,7 +107,7 @@ class _Alone:
             log.set_up(config.log.level, config.log.format)
             self._keeper.keep_only(setting.doors)
             counters.add(NodeSlot.RELOADS)
-            await before.worker.shut()
+            await before.shut()
             _log.info("the new configuration is in use")
             say_where(setting)
             last = spawn(self._leave(before), "drain of the last configuration")

@@ -133,6 +133,8 @@ async def _control(role: Role, setting: Setting, shared: Shared, channel: Channe
     control = Control(setting.config, shared, setting.token, process=role.slot)
 
     async def end(_: dict[str, Any]) -> bool:
+        control.shut()
+        channel.send({"shut": True})
         await control.close()
         return True
 

@@ -114,7 +114,7 @@ class Supervisor(Parent[Setting]):
         """Say that the new configuration is in use: when nobody accepts a connection by the last one any more."""
         if self._before is None or self._now is None:
             return
-        if all(child.shut or child.role.name == "control" for child in self._before.children):
+        if all(child.shut for child in self._before.children):
             self._before = None
             _log.info("the new configuration is in use")
             say_where(self._now.setting)

@@ -70,6 +70,23 @@ async def test_a_reload_takes_over_what_has_changed(workers: int, tmp_path: Path
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+async def test_the_operator_is_answered_by_the_new_configuration(workers: int, tmp_path: Path) -> None:
+    with kit.origin() as origin, kit.node(tmp_path, {"origin": origin.url, "workers": workers}) as node:
+        slow = asyncio.ensure_future(kit.get(node.port, "/slow"))
+        await asyncio.to_thread(origin.slow_under_way.wait, kit.PATIENCE_S)
+        for number in range(5):
+            site = {"hosts": ["site"], "name": f"site{number}", "origin": origin.url}
+            node.configure({"sites": [{"origin": origin.url}, site], "workers": workers})
+            await reload(node)
+            for _ in range(20):
+                purged = await asyncio.to_thread(node.ask, "/v1/purge", {"keys": ["k"], "site": f"site{number}"})
+                assert "error" not in purged, purged
+        assert not slow.done(), "the first configuration had something left to do"
+        origin.go_on.set()
+        assert (await slow)[0] == 200
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 async def test_what_cannot_change_is_named_and_stays(workers: int, tmp_path: Path) -> None:
     with kit.origin() as origin, kit.node(tmp_path, {"origin": origin.url, "workers": workers}) as node:
         before = (await asyncio.to_thread(node.stats))["memory"]["size"]
