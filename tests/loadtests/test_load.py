@@ -400,7 +400,8 @@ def test_what_a_run_has_started_ends_with_it(number: signal.Signals, tmp_path: P
             run.send_signal(number)
             run.communicate(timeout=60)
         finally:
-            run.kill()
+            for pid in read_tree([run.pid]):
+                os.kill(pid, signal.SIGKILL)
     assert run.returncode == {signal.SIGTERM: 143, signal.SIGHUP: 129}.get(number, run.returncode)
     until(lambda: not any(Path("/proc", str(pid)).exists() for pid in tree), 30, "the end of all")
     assert not list(tmp_path.glob("edgecache-load-*"))
