@@ -275,8 +275,12 @@ class TieredStore(MemoryStore):
             async with asyncio.timeout(seconds):
                 for used in (True, False):
                     for key in reversed(list(self._unwritten)):
-                        if self.disk.on and await self._save(key, used=used, written=written):
-                            del self._unwritten[key]
+                        if (
+                            self.disk.on
+                            and key in self._unwritten
+                            and await self._save(key, used=used, written=written)
+                        ):
+                            self._unwritten.pop(key, None)
                 await self.disk.flush()
         # Other processes go on: what one of them has replaced or removed meanwhile may not lie on disk as it was.
         for key, (below, *before) in written.items():

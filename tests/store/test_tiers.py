@@ -168,6 +168,26 @@ async def test_the_end_begins_with_what_is_worth_most_and_waits_for_room(
         assert (store.disk.counters.stored, store.disk.counters.dropped) == (3, 0)
 
 
+async def test_the_end_goes_on_where_the_look_has_written_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tiered(tmp_path, always=False) as store:
+        texts = ("first", "second", "third")
+        for text in texts:
+            store.put(store.key(text), record(text), [b"x"])
+            read(store, text)
+        patiently = store.disk.put_patiently
+
+        async def waiting(key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+            store.look(tiers.wall_clock() + tiers.LOOK_AFTER_S[0])
+            return await patiently(key, record, body)
+
+        monkeypatch.setattr(store.disk, "put_patiently", waiting)
+        assert await store.save(5.0) == 1
+        for text in texts:
+            assert await store.disk.get(disk_key(text)) is not None
+
+
 async def test_a_patient_store_waits_for_what_is_being_written_too(tmp_path: Path) -> None:
     async with tiered(tmp_path) as store:
         store.disk._queue_bytes = 3000
