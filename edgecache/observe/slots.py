@@ -3,6 +3,8 @@
     slot 0 … NODE_SLOTS-1                 figures of the node (`NodeSlot`)
     NODE_SLOTS + process*GAUGES + …       what one process has open now (`Gauge`), by its slot in the arena
     REMOVALS_AT + first octet of the key  how often one was removed from memory, by hand and not by a purge
+    CHANGES_AT + half of that octet       how often one was replaced or freshened, or was not there to be removed
+    WRITES_AT + a quarter of it           how often one was written to the disk
     SITES_AT + site*SITE_SLOTS + …        one block per labelled site:
       + (outcome*CLASSES + class)*CELL      a cell per outcome and status class: a histogram of durations
           + 0 … BUCKETS-1                     requests whose duration fell into this bucket (not cumulative)
@@ -120,7 +122,9 @@ GAUGES: Final = 8
 MAX_PROCESSES: Final = 64
 """As many as the arena has process slots."""
 REMOVALS_AT: Final = NODE_SLOTS + MAX_PROCESSES * GAUGES
-SITES_AT: Final = REMOVALS_AT + 256
+CHANGES_AT: Final = REMOVALS_AT + 256
+WRITES_AT: Final = CHANGES_AT + 128
+SITES_AT: Final = WRITES_AT + 64
 BUCKETS: Final = 20
 CELL: Final = BUCKETS + 1
 CLASSES: Final = 6

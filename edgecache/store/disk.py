@@ -312,12 +312,14 @@ class DiskStore:
         size = sum(map(len, body))
         return self._queue(Put(key, record, body, size, stored=stored), size + len(record.head) + len(record.meta))
 
-    async def put_patiently(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+    async def put_patiently(
+        self, key: bytes, record: Record, body: Sequence[bytes], stored: Callable[[int], None] | None = None
+    ) -> bool:
         """As `put`, once there is room in the queue."""
         cost = sum(map(len, body)) + len(record.head) + len(record.meta) + _QUEUED_OVERHEAD
         while self._on and not self._drained.is_set() and self._queued + cost > self._queue_bytes:
             await self.flush()
-        return self.put(key, record, body)
+        return self.put(key, record, body, stored)
 
     def freshen(self, key: bytes, generation: int, record: Record) -> bool:
         size = len(record.head) + len(record.meta)
@@ -329,6 +331,10 @@ class DiskStore:
             self._removing[key] = self._removing.get(key, 0) + 1
         else:
             self._owe([key])
+
+    def removing(self, key: bytes) -> bool:
+        """Is a removal queued? What is not found then may lie there: another generation."""
+        return key in self._removing
 
     def _owe(self, keys: Iterable[bytes]) -> None:
         self._owed.update(keys)

@@ -22,14 +22,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from edgecache._native.arena import FLAG_HIT_FOR_PASS, FLAG_PARTIAL
 from edgecache.http.clock import wall_clock
 from edgecache.http.stored import StoredFlag
 from edgecache.http.tasks import spawn
-from edgecache.observe.slots import REMOVALS_AT
+from edgecache.observe.slots import CHANGES_AT, REMOVALS_AT, WRITES_AT
 from edgecache.store.disk import DiskStore, disk_key, disk_variant_key
 from edgecache.store.diskentry import BodyCorrupt, DiskEntry
 from edgecache.store.diskfiles import DiskFault, key_of
@@ -61,9 +61,9 @@ class TieredStore(MemoryStore):
         self._always = always
         self._large = large
         self._keys: dict[bytes, bytes] = {}
-        self._absent: set[bytes] = set()
-        """Keys found absent on disk, of those above. So it is while memory has nothing there, either: what came
-        into memory since, any process may have written."""
+        self._absent: dict[bytes, int] = {}
+        """Keys found absent on disk, of those above, and how many had been written before (`_writes`). So it is while
+        memory has nothing there, either, and no process has written since: what came into memory, any may write."""
         self._loading: dict[bytes, asyncio.Future[bool]] = {}
         self._pending: tuple[deque[tuple[float, bytes]], ...] = tuple(deque() for _ in LOOK_AFTER_S)
         self._looking: asyncio.Task[None] | None = None
@@ -109,7 +109,7 @@ class TieredStore(MemoryStore):
         if len(self._keys) >= KEYS_MAX:
             for old in list(islice(self._keys, KEYS_MAX // 8)):
                 del self._keys[old]
-                self._absent.discard(old)
+                self._absent.pop(old, None)
         self._keys[key] = below
 
     # --- from disk ---
@@ -138,13 +138,14 @@ class TieredStore(MemoryStore):
         return came
 
     async def _promote(self, key: bytes, below: bytes) -> bool:
-        removals = self._removals(key)
+        removals, writes = self._removals(key), self._writes(key)
+        removing = self.disk.removing(below)
         entry = await self.disk.get(below)
         if entry is None:
-            if self.disk.on:
-                self._absent.add(key)
+            if self.disk.on and not removing:
+                self._absent[key] = writes
             return False
-        self._absent.discard(key)
+        self._absent.pop(key, None)
         if entry.soft_purged:  # memory would not take it
             entry.close()
             return False
@@ -194,12 +195,27 @@ class TieredStore(MemoryStore):
         """How often a process has removed this key from memory, or one of those that share its count."""
         return self.arena.counter(REMOVALS_AT + key[0])
 
+    def _changes(self, key: bytes) -> int:
+        """The same, and how often one has replaced or freshened it, or would have removed it."""
+        return self._removals(key) + self.arena.counter(CHANGES_AT + (key[0] >> 1))
+
+    def _changed(self, key: bytes) -> None:
+        """After it was, and before the disk is told."""
+        self.arena.add(CHANGES_AT + (key[0] >> 1))
+
+    def _writes(self, key: bytes) -> int:
+        return self.arena.counter(WRITES_AT + (key[0] >> 2))
+
     def put(self, key: bytes, record: Record, body: Sequence[bytes]) -> bool:
-        removals = self._removals(key)
-        if key in self._absent and super().peek(key) is not None:
-            self._absent.discard(key)
+        replaces = super().peek(key) is not None
+        if replaces:
+            self._absent.pop(key, None)
+        changes = self._changes(key)
         if not super().put(key, record, body):
             return False
+        if replaces:
+            self._changed(key)
+            changes += 1
         below = self._keys.get(key)
         if below is None:
             return True
@@ -210,7 +226,7 @@ class TieredStore(MemoryStore):
         if self._always or record.flags & _SLICED or sum(map(len, body)) >= self._large or self._used(key):
             entry = super().peek(key)
             mine = entry is not None and (entry.born_at, entry.head) == (record.born_at, record.head)
-            self._write(key, below, record, body, entry.generation if entry is not None and mine else 0, removals)
+            self._write(key, below, record, body, entry.generation if entry is not None and mine else 0, changes)
             return True
         self._take_back(key, below)
         self._only_in_memory(key, below)
@@ -220,6 +236,7 @@ class TieredStore(MemoryStore):
     def freshen(self, key: bytes, generation: int, record: Record) -> bool:
         if not super().freshen(key, generation, record):
             return False
+        self._changed(key)
         entry, below = super().peek(key), self._keys.get(key)
         if not isinstance(entry, FileEntry):
             if below is not None and not self._consider(key):
@@ -231,8 +248,10 @@ class TieredStore(MemoryStore):
     def remove(self, key: bytes, generation: int = 0) -> bool:
         removed = super().remove(key, generation)
         if removed:
-            self._absent.discard(key)
+            self._absent.pop(key, None)
             self.arena.add(REMOVALS_AT + key[0])
+        elif not generation:  # one that was evicted may be on its way to the disk
+            self._changed(key)
         below = self._keys.get(key)
         if below is not None and (removed or not generation):
             self._unwritten.pop(key, None)
@@ -240,26 +259,40 @@ class TieredStore(MemoryStore):
         return removed
 
     def _write(
-        self, key: bytes, below: bytes, record: Record, body: Sequence[bytes], generation: int, removals: int
+        self, key: bytes, below: bytes, record: Record, body: Sequence[bytes], generation: int, changes: int
     ) -> None:
-        """`generation` and `removals`: as they were while this was what memory has."""
-
-        def stored(written: int) -> None:
-            entry = MemoryStore.peek(self, key)
-            if entry is None:
-                stands = self._removals(key) == removals  # it was evicted
-            else:
-                stands = (entry.generation, entry.fresh_until) == (generation, record.fresh_until)
-                entry.close()
-            if not stands:
-                self.disk.remove(below, written)
-
-        self._absent.discard(key)
+        """`generation` and `changes`: as they were while this was what memory has."""
+        stored = self._compare_later(key, below, record.fresh_until, generation, changes)
+        self._absent.pop(key, None)
         if self.disk.put(below, record, body, stored):
             self._unwritten.pop(key, None)
         else:
             self.disk.remove(below)
             self._only_in_memory(key, below)
+
+    def _compare_later(
+        self, key: bytes, below: bytes, fresh_until: float, generation: int, changes: int
+    ) -> Callable[[int], None]:
+        """What is to be done once it lies on disk."""
+
+        def stored(written: int) -> None:
+            self.arena.add(WRITES_AT + (key[0] >> 2))
+            entry = MemoryStore.peek(self, key)
+            if entry is None:
+                stands = generation != 0 and self._changes(key) == changes  # it was evicted
+            else:
+                stands = (entry.generation, entry.fresh_until) == (generation, fresh_until)
+                entry.close()
+            if stands:
+                self._unwritten.pop(key, None)
+                return
+            self.disk.remove(below, written)
+            if entry is not None and not entry.flags & FLAG_HIT_FOR_PASS:
+                # If it lay there, this has taken its place.
+                self._only_in_memory(key, below)
+                self._later(0, key)
+
+        return stored
 
     def _only_in_memory(self, key: bytes, below: bytes) -> None:
         self._unwritten.pop(key, None)
@@ -270,7 +303,7 @@ class TieredStore(MemoryStore):
     async def save(self, seconds: float) -> int:
         """Write what is in memory and not on disk, before this process ends: first what was asked for, and what was
         stored last. No longer than so many seconds. Returns how many entries were written."""
-        written: dict[bytes, tuple[bytes, int, float]] = {}
+        written: dict[bytes, _Saved] = {}
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for used in (True, False):
@@ -283,16 +316,17 @@ class TieredStore(MemoryStore):
                             self._unwritten.pop(key, None)
                 await self.disk.flush()
         # Other processes go on: what one of them has replaced or removed meanwhile may not lie on disk as it was.
-        for key, (below, *before) in written.items():
+        for key, saved in written.items():
             entry = super().peek(key)
-            if entry is None or [entry.generation, entry.fresh_until] != before:
-                self.disk.remove(below)
+            if saved.lies and (entry is None or (entry.generation, entry.fresh_until) != saved.before):
+                self.disk.remove(saved.below, saved.lies)  # what comes to lie there later is compared then
             if entry is not None:
                 entry.close()
         return len(written)
 
-    async def _save(self, key: bytes, *, used: bool, written: dict[bytes, tuple[bytes, int, float]]) -> bool:
+    async def _save(self, key: bytes, *, used: bool, written: dict[bytes, "_Saved"]) -> bool:
         """True where nothing is left to do."""
+        changes = self._changes(key)
         entry = super().peek(key)
         if entry is None or isinstance(entry, FileEntry):
             return True
@@ -303,15 +337,22 @@ class TieredStore(MemoryStore):
             if entry.soft_purged:
                 self.disk.remove(below)
                 return True
-            if await self.disk.put_patiently(below, _record(entry), [entry.read(0, entry.body_size)]):
-                written[key] = below, entry.generation, entry.fresh_until
+            saved = _Saved(below, (entry.generation, entry.fresh_until))
+            compare = self._compare_later(key, below, entry.fresh_until, entry.generation, changes)
+
+            def stored(generation: int) -> None:
+                saved.lies = generation
+                compare(generation)
+
+            if await self.disk.put_patiently(below, _record(entry), [entry.read(0, entry.body_size)], stored):
+                written[key] = saved
             return True
         finally:
             entry.close()
 
     def _take_back(self, key: bytes, below: bytes) -> None:
         """What is on disk, if anything, is no longer what is stored."""
-        if key not in self._absent:
+        if self._absent.get(key) != self._writes(key):
             self.disk.remove(below)
 
     def _used(self, key: bytes) -> bool:
@@ -324,7 +365,7 @@ class TieredStore(MemoryStore):
     def _consider(self, key: bytes) -> bool:
         """Write the entry, if it has been asked for. False where it has not been."""
         below = self._keys.get(key)
-        removals = self._removals(key)
+        changes = self._changes(key)
         entry = super().peek(key) if below is not None else None
         if entry is None or below is None:
             return True
@@ -337,7 +378,7 @@ class TieredStore(MemoryStore):
             if not (self._always or entry.used or entry.flags & _SLICED):
                 return False
             record, body = _record(entry), [entry.read(0, entry.body_size)]
-            self._write(key, below, record, body, entry.generation, removals)
+            self._write(key, below, record, body, entry.generation, changes)
             return True
         finally:
             entry.close()
@@ -364,6 +405,15 @@ class TieredStore(MemoryStore):
                 _, key = pending.popleft()
                 if key in self._unwritten and not self._consider(key):
                     self._later(min(times + 1, len(LOOK_AFTER_S) - 1), key)
+
+
+@dataclass(slots=True)
+class _Saved:
+    below: bytes
+    before: tuple[int, float]
+    """Generation and freshness in memory."""
+    lies: int = 0
+    """The record's generation, once it lies on disk."""
 
 
 def _record(entry: AnyEntry) -> Record:

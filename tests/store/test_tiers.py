@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -178,9 +178,9 @@ async def test_the_end_goes_on_where_the_look_has_written_something(
             read(store, text)
         patiently = store.disk.put_patiently
 
-        async def waiting(key: bytes, record: Record, body: Sequence[bytes]) -> bool:
+        async def waiting(key: bytes, record: Record, body: Sequence[bytes], stored: Callable[[int], None]) -> bool:
             store.look(tiers.wall_clock() + tiers.LOOK_AFTER_S[0])
-            return await patiently(key, record, body)
+            return await patiently(key, record, body, stored)
 
         monkeypatch.setattr(store.disk, "put_patiently", waiting)
         assert await store.save(5.0) == 1
@@ -252,6 +252,15 @@ async def test_what_another_process_has_written_since_the_look_does_not_come_bac
         assert read(store, "a") is None
 
 
+def evict(store: TieredStore, key: bytes) -> None:
+    for number in {*range(256)} - {key[0]}:
+        store.arena.put(
+            bytes([number, *key[1:]]), b"", b"", [bytes(1 << 15)], born_at=0.0, fresh_until=9e9,
+            stale_until=0.0, flags=0, status=200, fill_seq=0, tags=(),
+        )  # fmt: skip
+    assert store.peek(key) is None
+
+
 @asynccontextmanager
 async def held_up(store: TieredStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Its process is late at the disk: what it has queued is written after the block."""
@@ -295,16 +304,119 @@ async def test_what_is_written_late_does_not_outlast_what_came_after_it(
                 case "removed":
                     assert other.remove(key)
                 case _:
-                    for number in set(range(200)) - {key[0]}:
-                        other.arena.put(
-                            bytes([number, *key[1:]]), b"", b"", [bytes(1 << 15)], born_at=0.0, fresh_until=9e9,
-                            stale_until=0.0, flags=0, status=200, fill_seq=0, tags=(),
-                        )  # fmt: skip
-                    assert other.peek(key) is None
+                    evict(other, key)
             await other.disk.flush()
     async with tiered(tmp_path) as store:
         await store.load([store.key("a")])
         assert read(store, "a") == (b"old" if what == "evicted" else None)
+
+
+@pytest.mark.parametrize("what", ["replaced and evicted", "replaced and purged", "evicted and removed", "saved"])
+async def test_what_is_written_late_does_not_outlast_what_is_gone_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async with tiered(tmp_path, always=what != "saved") as late, tiered(tmp_path, beside=late) as other:
+        key = other.key("a")
+        async with held_up(late, monkeypatch):
+            late.put(late.key("a"), record("before", tags=(1,)), [b"old"])
+            match what:
+                case "replaced and evicted":
+                    other.put(key, record("after"), [b"new"])
+                    evict(other, key)
+                case "replaced and purged":
+                    other.put(key, record("after", tags=(1, 2)), [b"new"])
+                    other.arena.append_purge([2], soft=False)
+                case "evicted and removed":
+                    evict(other, key)
+                    other.remove(key)
+                case _:
+                    assert await late.save(0.05) == 1, "it takes longer than it may"
+                    other.put(key, record("after"), [b"new"])
+            await other.disk.flush()
+    async with tiered(tmp_path) as store:
+        await store.load([store.key("a")])
+        assert read(store, "a") is None
+
+
+async def test_what_is_written_late_in_place_of_the_newer_has_that_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tiered(tmp_path) as late, tiered(tmp_path, beside=late) as other:
+        async with held_up(late, monkeypatch):
+            late.put(late.key("a"), record("a"), [b"body"])
+            entry = other.peek(other.key("a"))
+            assert entry is not None
+            assert other.freshen(other.key("a"), entry.generation, replace(record("after"), fresh_until=8e9))
+            await other.disk.flush()
+        late.look(tiers.wall_clock() + tiers.LOOK_AFTER_S[0])
+    async with tiered(tmp_path) as store:
+        await store.load([store.key("a")])
+        entry = store.peek(store.key("a"))
+        assert entry is not None
+        assert entry.head == record("after").head
+
+
+async def test_the_end_removes_nothing_newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tiered(tmp_path, always=False) as store, tiered(tmp_path, beside=store) as other:
+        store.put(store.key("a"), record("before"), [b"old"])
+        flush = store.disk.flush
+
+        async def meanwhile() -> None:
+            await flush()
+            other.put(other.key("a"), record("after"), [b"new"])
+            await other.disk.flush()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store.disk, "flush", meanwhile)
+            assert await store.save(5.0) == 1
+    async with tiered(tmp_path) as store:
+        await store.load([store.key("a")])
+        assert read(store, "a") == b"new"
+
+
+@pytest.mark.parametrize("what", ["replaced", "removed"])
+async def test_what_was_absent_once_is_looked_for_again(tmp_path: Path, what: str) -> None:
+    """Another process has written it since, and memory has let go of it."""
+    async with tiered(tmp_path, always=False) as store, tiered(tmp_path, beside=store) as other:
+        key = store.key("a")
+        assert not await store.load([key])
+        other.put(other.key("a"), record("before"), [b"old"])
+        await other.disk.flush()
+        evict(store, key)
+        if what == "replaced":
+            store.put(key, record("after"), [b"new"])
+        else:
+            store.remove(key)
+    async with tiered(tmp_path) as store:
+        assert not await store.load([store.key("a")])
+
+
+async def test_what_is_not_found_for_its_removal_may_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tiered(tmp_path, always=False, large=3) as late, tiered(tmp_path, beside=late) as other:
+        key = late.key("a")
+        go_on, remove = threading.Event(), late.disk._volume.remove
+        monkeypatch.setattr(late.disk._volume, "remove", lambda *rest: go_on.wait(60) and remove(*rest))
+        async with held_up(late, monkeypatch):
+            late.put(key, record("before"), [b"old"])
+            other.put(other.key("a"), record("after"), [b"new"])
+            go = asyncio.ensure_future(late.disk.flush())
+
+            async def compared() -> None:
+                while not late.disk.removing(disk_key("a")):  # noqa: ASYNC110 - the writer comes to it in its turn
+                    await asyncio.sleep(0)
+
+            monkeypatch.setattr(late.disk, "flush", compared)
+        await other.disk.flush()
+        other.put(other.key("a"), record("after"), [b"new"])
+        await other.disk.flush()
+        evict(late, key)
+        assert not await late.load([key])
+        late.put(key, record("newest"), [b"x"])
+        go_on.set()
+        await go
+        monkeypatch.undo()
+    async with tiered(tmp_path) as store:
+        assert not await store.load([store.key("a")])
 
 
 async def test_what_is_removed_on_its_way_up_does_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,9 @@ class SimDisk:
 
         self._later(work)
 
+    def removing(self, key: bytes) -> bool:
+        return False
+
     def used(self, key: bytes, times: int = 1) -> None:
         pass
 
