@@ -407,6 +407,32 @@ def test_what_a_run_has_started_ends_with_it(number: signal.Signals, tmp_path: P
     assert not list(tmp_path.glob("edgecache-load-*"))
 
 
+ENDING = """
+import time
+from loadtests.ending import end_when_told
+end_when_told()
+try:
+    print("at work", flush=True)
+    time.sleep(60)
+finally:
+    print("ending", flush=True)
+    time.sleep(0.5)
+    print("ended", flush=True)
+"""
+
+
+def test_who_is_told_again_ends_all_the_same() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "at work\n"
+        run.terminate()
+        assert run.stdout.readline() == "ending\n"
+        run.terminate()
+        run.send_signal(signal.SIGHUP)
+        assert run.communicate(timeout=60)[0] == "ended\n"
+    assert run.returncode == 128 + signal.SIGTERM
+
+
 CUT = """
 import gevent.monkey
 gevent.monkey.patch_all()
