@@ -20,6 +20,7 @@ from loadtests.bench.generators import BadTable, Load
 from loadtests.bench.measure import Sample
 from loadtests.bench.rows import GROUPS, ROWS, UnknownRow, Work, select
 from loadtests.kit.processes import until
+from tests.supervisor.kit import alive
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -399,7 +400,7 @@ def test_what_a_benchmark_has_started_ends_with_it() -> None:
             assert bench.wait(60) == 128 + signal.SIGTERM
         finally:
             bench.kill()
-    until(lambda: not any(Path("/proc", str(pid)).exists() for pid in tree), 30, "the end of all")
+    until(lambda: not any(map(alive, tree)), 30, "the end of all")
 
 
 def _tree(root: int) -> dict[int, str]:

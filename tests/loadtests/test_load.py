@@ -45,6 +45,7 @@ from loadtests.kit.processes import CannotRun, Origin, Process, until
 from loadtests.kit.profile import Run, Sample, nothing_wrong
 from loadtests.kit.tally import Tally, bucket, quantile, seconds_of
 from loadtests.profiles import PROFILES, slow_readers
+from tests.supervisor.kit import alive
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -403,7 +404,7 @@ def test_what_a_run_has_started_ends_with_it(number: signal.Signals, tmp_path: P
             for pid in read_tree([run.pid]):
                 os.kill(pid, signal.SIGKILL)
     assert run.returncode == {signal.SIGTERM: 143, signal.SIGHUP: 129}.get(number, run.returncode)
-    until(lambda: not any(Path("/proc", str(pid)).exists() for pid in tree), 30, "the end of all")
+    until(lambda: not any(map(alive, tree)), 30, "the end of all")
     assert not list(tmp_path.glob("edgecache-load-*"))
 
 
