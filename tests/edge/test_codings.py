@@ -343,7 +343,7 @@ async def test_everybody_who_waits_gets_identity_from_one_fetch():
 
         w.answer = answer
         asks = [spawn(w.get("/a", Accept_Encoding=each), each) for each in ("br", "gzip", "identity", ALL)]
-        await until(lambda: len(w.asked) == 1)
+        await until(lambda: [fill.waiting for fill in w.edge.pipeline.collapse.fills.values()] == [len(asks)])
         gate.set()
         for got in await asyncio.gather(*asks):
             assert (got.body, got.headers["vary"]) == (PAGE, "Accept-Encoding")

@@ -81,7 +81,7 @@ async def test_everybody_who_waits_is_told_once():
         await ask(w)
         w.gate.clear()
         waiting = [asyncio.ensure_future(ask(w)) for _ in range(3)]
-        await until(lambda: len(w.asked) == 2)
+        await until(lambda: [fill.waiting for fill in w.edge.pipeline.collapse.fills.values()] == [3])
         w.gate.set()
         for answers in await asyncio.gather(*waiting):
             assert [answer.status for answer in answers] == [103, 200]
